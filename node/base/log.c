@@ -1,0 +1,111 @@
+#include "base/log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+
+#define LINE_MAX_BYTES 8192
+
+static enum log_level lowest_level = LOG_INFO;
+static bool as_json = true;
+
+static const char *const level_names[LOG_LEVELS] = { "debug", "info", "warning", "error" };
+
+void log_init(enum log_format format, enum log_level lowest)
+{
+    must(format < LOG_FORMATS && lowest < LOG_LEVELS);
+    lowest_level = lowest;
+    as_json = format == LOG_FORMAT_AUTO ? !isatty(STDERR_FILENO) : format == LOG_FORMAT_JSON;
+}
+
+bool log_enabled(enum log_level level)
+{
+    return level >= lowest_level;
+}
+
+/* JSON string content (RFC 8259 §7). Bytes that are no UTF-8 stay as they are: the parsers before
+ * us refuse them, and a log must not fail. */
+static void append_escaped(struct buf *line, const char *text)
+{
+    for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
+        if (*p == '"' || *p == '\\')
+            buf_format(line, "\\%c", *p);
+        else if (*p < 0x20 || *p == 0x7f)
+            buf_format(line, "\\u%04x", *p);
+        else
+            buf_append(line, p, 1);
+    }
+}
+
+static void write_line(struct buf *line)
+{
+    const char *at = buf_text(line);
+    size_t left = line->length;
+
+    while (left) {
+        ssize_t wrote = write(STDERR_FILENO, at, left);
+        if (wrote <= 0)
+            return; /* a full disk or a closed pipe must not stop the service */
+        at += wrote;
+        left -= (size_t)wrote;
+    }
+}
+
+static void emit(enum log_level level, const char *event, const char *const *fields,
+                 const char *message)
+{
+    AUTO(buf_fini) struct buf line;
+    char now[RFC3339_SIZE];
+
+    rfc3339_format(wall_now().ms, now);
+    buf_init(&line, LINE_MAX_BYTES * 4);
+    if (as_json)
+        buf_format(&line, "{\"time\":\"%s\",\"level\":\"%s\",\"event\":\"%s\",\"message\":\"", now,
+                   level_names[level], event);
+    else
+        buf_format(&line, "%s %-7s %s: ", now, level_names[level], event);
+    append_escaped(&line, message);
+    if (as_json)
+        buf_text_append(&line, "\"");
+    for (; fields && fields[0]; fields += 2) {
+        if (!fields[1])
+            continue;
+        buf_format(&line, as_json ? ",\"%s\":\"" : " %s=\"", fields[0]);
+        append_escaped(&line, fields[1]);
+        buf_text_append(&line, "\"");
+    }
+    buf_text_append(&line, as_json ? "}\n" : "\n");
+    if (buf_ok(&line))
+        write_line(&line);
+}
+
+void log_event(enum log_level level, const char *event, const char *format, ...)
+{
+    char message[LINE_MAX_BYTES / 4];
+    va_list args;
+
+    if (!log_enabled(level))
+        return;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    emit(level, event, NULL, message);
+}
+
+void log_event_with(enum log_level level, const char *event, const char *const *fields,
+                    const char *format, ...)
+{
+    char message[LINE_MAX_BYTES / 4];
+    va_list args;
+
+    if (!log_enabled(level))
+        return;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    emit(level, event, fields, message);
+}

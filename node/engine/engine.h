@@ -1,0 +1,75 @@
+/* The ledger thread: the single writer (design §3).
+ *
+ * Happy path: event loops submit commands; the thread drains its queue, steps the pure ledger
+ * through all of them at one reading of the ledger clock, commits the resulting rows in one
+ * transaction, and then calls each command's done().
+ *
+ * Failure: if the commit fails or its outcome is unknown, every command of the batch gets a 503 and
+ * the ledger in memory is thrown away; the thread reconnects with backoff, takes the database lock,
+ * loads, and goes on. Meanwhile submissions are refused with the reason.
+ *
+ * Ownership: a command belongs to its submitter until engine_submit() returned ERR_OK, then to the
+ * engine until done() is called, exactly once, on the ledger thread; done() must not block. */
+#pragma once
+
+#include "base/err.h"
+#include "base/receipt.h"
+#include "ledger/ledger.h"
+
+struct engine;
+
+struct command {
+    struct ledger_event event;   /* now_ms is set by the engine */
+    struct ledger_result result; /* set when done() is called; the submitter finishes it */
+    struct commit_receipt receipt; /* valid if result.err is not one of the 503s */
+    void (*done)(struct command *command);
+    struct command *next; /* the engine's */
+};
+
+enum engine_state { ENGINE_STARTING, ENGINE_READY, ENGINE_STORE_AWAY, ENGINE_STOPPED };
+
+/* A snapshot for health, readiness and pages; safe from any thread. */
+struct engine_status {
+    enum engine_state state;
+    enum err reason;    /* why not ready */
+    struct diag diag;   /* the same for people */
+    struct uuid node_ref; /* nil until the database was first read */
+    uint64_t seq;
+    int64_t now_ms;         /* ledger clock at the last batch; 0 before the first */
+    int64_t clock_offset_ms; /* wall minus ledger */
+    bool clock_alarm;
+    struct ledger_counts counts;
+    uint64_t batches, commands, commit_failures, reloads;
+    uint32_t queue_depth;
+    int64_t last_commit_us; /* duration of the last commit */
+};
+
+struct engine_conf {
+    const char *database; /* libpq connection string */
+    struct uuid instance_ref;
+    bool peer_expected;
+    int64_t lease_max_ms, ended_keep_ms, clock_skew_max_ms;
+    uint32_t queue_max; /* commands waiting; above it ERR_OVERLOADED */
+    uint32_t batch_max; /* commands of one transaction */
+    /* Reads a stored entitlement again and tells whether its publisher is (still) trusted. Called on
+     * the ledger thread. */
+    enum err (*entitlement_open)(void *context, const char *text, struct entitlement **out,
+                                 bool *trusted, struct diag *diag);
+    void *context;
+};
+
+/* Connects, locks, migrates, loads, then starts the thread. What a restart cannot heal (newer
+ * schema, unsafe settings, another owner, refused user) is returned with a sentence; a database that
+ * is merely away is not an error: the thread keeps trying and engine_status() says so. */
+enum err engine_start(const struct engine_conf *conf, struct engine **out, struct diag *diag) MUST_USE;
+
+/* Stops taking commands, commits what is queued, writes the clock's final ceiling, joins the thread.
+ * NULL in, NULL out. */
+struct engine *engine_stop(struct engine *engine);
+
+/* ERR_OK: taken. ERR_OVERLOADED, ERR_NOT_READY, ERR_STORE_AWAY…: not taken, done() will not be
+ * called. */
+enum err engine_submit(struct engine *engine, struct command *command) MUST_USE;
+
+void engine_status(struct engine *engine, struct engine_status *out);
+const char *engine_state_name(enum engine_state state);

@@ -1,0 +1,319 @@
+/* The seat rules (design §2): who may hold which seat until when. Pure: no I/O, no clock, no
+ * randomness, no threads. Time and identifiers come in with an event, what must be made durable goes
+ * out as a batch of rows, what may be told goes out as a result.
+ *
+ *     for each event:   ledger_step(ledger, &event, &result)     memory changes, rows pile up
+ *     then, once:       commit ledger_changes(ledger)            one transaction
+ *     committed:        ledger_changes_clear(); tell the results
+ *     not committed:    ledger_free(); load again; tell nobody   (R13)
+ *
+ * The same object code runs in the daemon, in the unit tests and in the simulator.
+ *
+ * Invariants (ledger_check() asserts them):
+ *   - per scope and node, `held` is the sum of the seats of the leases of that home that hold seats;
+ *   - free(self) = credits(self) - held(self), never negative except after a reduction (R2);
+ *   - a lease holds seats if and only if R6 and R7 say so;
+ *   - seq numbers are unique, rise in commit order, and no record carries one above ledger_seq().
+ *
+ * Sources: O'Neil 1986 (escrow transactional method), Balegas et al. 2015 (bounded counter),
+ * Gray & Cheriton 1989 (leases). */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/entitlement.h"
+#include "base/err.h"
+#include "base/uuid.h"
+
+#define LEDGER_NODES_MAX    16    /* nodes of one instance over its life, retired ones included */
+#define LEASE_ITEMS_MAX     64    /* leases of one request */
+#define LEASE_DURATION_MIN_MS 1000
+#define ORIGIN_LEASES_MAX   1000  /* active leases of one origin */
+#define PEER_FETCH_RECENT_MS 3000 /* R3: a peer that fetched longer ago does not know new leases */
+
+/* ---- rows: what is stored, and what a peer is told ------------------------------------------- */
+
+enum lease_state {
+    LEASE_ACTIVE,
+    LEASE_RELEASED,   /* by its client */
+    LEASE_REVOKED,    /* by an operator, or with its origin */
+    LEASE_SUPERSEDED, /* by the same lease of a smaller home (R9) */
+    LEASE_EXPIRED,    /* by its home (R7) */
+    LEASE_STATES
+};
+
+const char *lease_state_name(enum lease_state state); /* "active", "released", … */
+
+/* Identified by (lease_ref, home). */
+struct lease_row {
+    struct uuid lease_ref, home, origin_ref, scope_ref;
+    int64_t count;
+    enum lease_state state;
+    bool shared;              /* R3: may be adopted by another node */
+    int64_t created_ms;       /* home's clock */
+    int64_t duration_ms;      /* what a renewal asks for; before the entitlement's end cuts it */
+    int64_t expires_ms;       /* grows only */
+    int64_t ended_ms;         /* clock of the node that ended it; 0 while active */
+    int64_t ended_expires_ms; /* R5: expires_ms known when it ended; 0 while active */
+    uint64_t seq;
+};
+
+/* generation: how often the reference was deleted by an operator. Secrets and auth tokens name the
+ * generation they were made for; those of an older one are refused. */
+struct origin_row {
+    struct uuid origin_ref;
+    uint32_t generation;
+    bool enrolled; /* false: deleted, and nobody enrolled again since */
+    int64_t created_ms, updated_ms;
+    const char *environment; /* JSON to store; NULL: what is stored stays */
+    uint64_t seq;
+};
+
+/* Row of R2. minted is set by its owner only. */
+struct credit_row {
+    struct uuid scope_ref, node_ref;
+    int64_t minted;
+    int64_t revision; /* of the entitlement, up to which the owner has minted */
+    uint64_t seq;
+};
+
+struct move_row {
+    struct uuid scope_ref, giver, receiver;
+    int64_t moved; /* in all, ever; grows only */
+    uint64_t seq;
+};
+
+struct node_row {
+    struct uuid node_ref;
+    int64_t watermark_ms;  /* R8: W, on that node's clock */
+    uint64_t acknowledged; /* R8: `seen`, a change number of ours */
+    uint64_t seq;
+};
+
+struct entitlement_row {
+    struct entitlement *entitlement; /* borrowed until ledger_changes_clear() */
+    int64_t installed_ms;
+    uint64_t seq;
+};
+
+/* Derived from the entitlements; stored so that SQL can read it. */
+struct scope_row {
+    struct uuid scope_ref, entitlement_ref;
+    int64_t revision; /* the newest one that has this scope */
+    const char *feature;
+    int64_t seats; /* in force; 0 if a newer revision dropped the feature */
+    uint64_t seq;
+};
+
+struct lease_key {
+    struct uuid lease_ref, home;
+};
+
+/* One batch: at most one row a record, the newest. */
+struct ledger_changes {
+    struct lease_row *leases;
+    struct origin_row *origins;
+    struct credit_row *credits;
+    struct move_row *moves;
+    struct node_row *nodes;
+    struct entitlement_row *entitlements;
+    struct scope_row *scopes;
+    struct lease_key *purged;
+    size_t lease_count, origin_count, credit_count, move_count, node_count, entitlement_count,
+        scope_count, purged_count;
+    uint64_t seq; /* change number after this batch */
+};
+
+/* ---- events ------------------------------------------------------------------------------------ */
+
+enum ledger_event_kind {
+    LEDGER_TICK,          /* time passes: R7, purging */
+    LEDGER_ENROL,         /* a machine introduces itself */
+    LEDGER_PROVE,         /* an origin showed its secret: becomes known if it was not */
+    LEDGER_GRANT,         /* R3, all or nothing */
+    LEDGER_RENEW,         /* R4 */
+    LEDGER_RELEASE,       /* R5, one lease by its client */
+    LEDGER_RELEASE_ALL,   /* R5, all of an origin */
+    LEDGER_LIST,          /* active leases of an origin */
+    LEDGER_REVOKE,        /* R5, by an operator */
+    LEDGER_ORIGIN_DELETE, /* by an operator, with its leases */
+    LEDGER_ORIGINS_DELETE,
+    LEDGER_PURGE,   /* R5: drops ended records that may be dropped */
+    LEDGER_INSTALL, /* R2: an entitlement */
+    LEDGER_SCOPES,  /* reads the state of all scopes */
+    LEDGER_MOVE,    /* R2: gives credits to another node */
+    LEDGER_PEER,    /* R8: what another node states of itself */
+    LEDGER_EVENTS
+};
+
+/* Which origin speaks, as its secret or its auth token proves. */
+struct origin_proof {
+    struct uuid origin_ref;
+    uint32_t generation;
+};
+
+struct grant_item {
+    bool by_feature;      /* else by scope_ref */
+    bool has_lease_ref;   /* lease_ref came from the client; else it is freshly drawn */
+    struct uuid scope_ref;
+    char feature[FEATURE_NAME_MAX + 1];
+    struct uuid lease_ref;
+    int64_t count;       /* >= 1 */
+    int64_t duration_ms; /* 0: as long as the site gives */
+};
+
+/* What a valid lease token says (R4): knowledge that is merged before the request is decided. */
+struct lease_evidence {
+    struct uuid lease_ref, home, origin_ref, scope_ref;
+    int64_t count, created_ms, duration_ms, expires_ms;
+    bool adopt;
+};
+
+struct ledger_event {
+    enum ledger_event_kind kind;
+    int64_t now_ms; /* ledger clock; never less than that of the event before */
+    union {
+        struct {
+            bool clock_alarm; /* R1: pauses R7 */
+        } tick;
+        struct {
+            struct uuid origin_ref;
+            bool proven; /* its secret came along, made for `generation` */
+            uint32_t generation;
+            const char *environment; /* JSON; must live until the batch is cleared */
+        } enrol;
+        struct {
+            struct origin_proof origin;
+        } prove, list, release_all;
+        struct {
+            struct origin_proof origin;
+            const struct grant_item *items;
+            size_t item_count; /* 1 … LEASE_ITEMS_MAX */
+        } grant;
+        struct {
+            struct origin_proof origin;
+            struct uuid lease_ref;
+            const struct lease_evidence *evidence; /* NULL: no token was shown */
+        } renew, release;
+        struct {
+            struct uuid lease_ref; /* all homes of it */
+        } revoke;
+        struct {
+            struct uuid origin_ref;
+        } origin_delete;
+        struct {
+            size_t limit; /* at most that many records; the result says if more are left */
+        } purge, origins_delete;
+        struct {
+            struct entitlement *entitlement; /* borrowed; its signature was verified */
+        } install;
+        struct {
+            struct uuid scope_ref, receiver;
+            int64_t count;
+        } move;
+        struct {
+            struct uuid node_ref;
+            bool fetched;          /* it has just fetched our changes (R3) */
+            bool stated;           /* the two below are set */
+            int64_t watermark_ms;  /* W */
+            uint64_t acknowledged; /* seen */
+        } peer;
+    };
+};
+
+/* ---- results ----------------------------------------------------------------------------------- */
+
+/* The state of one scope, as this node knows it. used + free_here + at_peer = seats, but for seats
+ * pending or lost to a reduction. */
+struct scope_view {
+    struct uuid scope_ref;
+    struct entitlement *entitlement; /* owned reference */
+    const char *feature;             /* inside *entitlement */
+    int64_t seats;                   /* in force now */
+    int64_t used;                    /* held by leases of any home */
+    int64_t active;                  /* leases in state active */
+    int64_t waiting;                 /* of used: held by leases that have ended (R6) */
+    int64_t free_here;               /* grantable by this node now, never negative */
+    int64_t pending;                 /* minted, but not usable yet (R2) */
+    int64_t at_peer;                 /* credits that other nodes have free, as far as known */
+    int64_t next_back_ms;            /* earliest instant at which a seat may come back; 0: none held */
+    int64_t begins_ms, ends_ms;      /* of the entitlement */
+    bool trusted;                    /* its publisher is (still) trusted here */
+};
+
+struct lease_view {
+    struct lease_row row;
+    struct entitlement *entitlement; /* owned reference */
+    const char *feature;             /* inside *entitlement */
+    bool created;                    /* granted by this very event */
+};
+
+struct ledger_result {
+    enum err err;
+    struct diag diag; /* with err: which field, scope or lease, and why */
+    int64_t now_ms;
+    struct lease_view *leases; /* grant: in the order asked; renew: one; list: all */
+    size_t lease_count;
+    struct scope_view *scopes; /* scopes: all. A denial: the one that denied. install: its scopes */
+    size_t scope_count;
+    struct origin_row origin; /* enrol, prove */
+    bool created;             /* enrol: new here. grant: at least one lease is new. install: new */
+    bool usable;              /* install: the seats can be granted now (R2) */
+    int64_t affected;         /* release_all, revoke, origin deletes, purge: records ended or dropped */
+    bool more;                /* purge, origins_delete: the limit was reached */
+    struct uuid *released;    /* release_all: lease references, `affected` many; owned */
+};
+
+void ledger_result_fini(struct ledger_result *result); /* takes a zeroed one too */
+
+/* ---- the ledger -------------------------------------------------------------------------------- */
+
+struct ledger_conf {
+    struct uuid self;         /* node_ref */
+    bool peer_expected;       /* HA_REPLICATE is set: minted seats wait for the peer (R2) */
+    int64_t lease_max_ms;     /* the site's limit */
+    int64_t ended_keep_ms;    /* how long ended records are kept beyond what R5 demands */
+    uint64_t hash_seed[2];    /* random: clients choose references, so hashing must be keyed */
+};
+
+struct ledger;
+
+struct ledger *ledger_new(const struct ledger_conf *conf);
+struct ledger *ledger_free(struct ledger *ledger); /* takes NULL, returns NULL */
+
+/* Loading what was committed: entitlements (revisions rising) first, then nodes, credits, moves,
+ * origins, leases. Refuses, with the culprit in diag, what could never have been written. */
+enum err ledger_load_entitlement(struct ledger *, struct entitlement *, int64_t installed_ms,
+                                 uint64_t seq, bool trusted, struct diag *) MUST_USE;
+enum err ledger_load_node(struct ledger *, const struct node_row *, struct diag *) MUST_USE;
+enum err ledger_load_credit(struct ledger *, const struct credit_row *, struct diag *) MUST_USE;
+enum err ledger_load_move(struct ledger *, const struct move_row *, struct diag *) MUST_USE;
+enum err ledger_load_origin(struct ledger *, const struct origin_row *, struct diag *) MUST_USE;
+enum err ledger_load_lease(struct ledger *, const struct lease_row *, struct diag *) MUST_USE;
+/* After the last row. seq: the stored change number. */
+enum err ledger_load_done(struct ledger *, uint64_t seq, struct diag *) MUST_USE;
+
+/* One decision. *result is overwritten; the caller gives it to ledger_result_fini(). */
+void ledger_step(struct ledger *ledger, const struct ledger_event *event,
+                 struct ledger_result *result);
+
+/* Rows since the last clear. Valid until the next step or clear. */
+const struct ledger_changes *ledger_changes(const struct ledger *ledger);
+bool ledger_changed(const struct ledger *ledger);
+void ledger_changes_clear(struct ledger *ledger);
+
+uint64_t ledger_seq(const struct ledger *ledger);
+
+/* Ledger time at which LEDGER_TICK next has something to do; INT64_MAX if nothing is due ever. */
+int64_t ledger_next_due(const struct ledger *ledger);
+
+/* Counts for health and tests. */
+struct ledger_counts {
+    size_t leases, active_leases, origins, scopes, nodes;
+};
+struct ledger_counts ledger_counts(const struct ledger *ledger);
+
+/* Asserts every invariant; walks everything. For tests. */
+void ledger_check(const struct ledger *ledger);
