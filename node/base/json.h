@@ -12,7 +12,8 @@
 #include "base/err.h"
 #include "base/uuid.h"
 
-#define JSON_DEPTH_MAX 16
+#define JSON_DEPTH_MAX 16         /* arrays and objects within each other */
+#define JSON_SIZE_MAX  (64 << 20) /* bytes of any text that is looked at */
 
 DEFINE_AUTO(struct json_object *, json_object_put)
 
