@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034 # the lists are used by name
 # The one list of Debian 12 packages, by purpose, and the way to get them. To be sourced.
 #
 #   packages_install build run        installs what is missing of these groups, and asks nothing
@@ -19,7 +20,7 @@ packages_run=(postgresql-15 openssl curl ca-certificates)
 packages_test=(
     clang libclang-rt-14-dev clang-format git
     python3 python3-pytest python3-jwt python3-cryptography python3-requests python3-psycopg2
-    python3-jsonschema openapi-specification jose wrk shellcheck
+    python3-jwcrypto python3-jsonschema openapi-specification jose wrk shellcheck
 )
 
 # Prints those of the named packages that are not installed.
