@@ -1,5 +1,5 @@
-/* Settings: environment variables, or `--config FILE` in the same NAME=value form. config.tbl is the
- * only place where names, types, defaults, ranges and help stand. */
+/* Settings: environment variables, or `--config FILE` in the same NAME=value form. config.tbl is
+ * the only place where names, types, defaults, ranges and help stand. */
 #pragma once
 
 #include <stdbool.h>
@@ -21,6 +21,8 @@ enum ha_role { HA_NONE, HA_PRIMARY, HA_SECONDARY };
 
 typedef char *config_STR;
 typedef char *config_PATH;
+typedef char *config_HOST;    /* name or address; an IPv6 address has its brackets */
+typedef char *config_ORIGINS; /* comma-separated, without spaces; may be empty */
 typedef struct {
     int64_t value;
     bool set;
@@ -38,16 +40,23 @@ struct config {
 #undef X
 };
 
-/* Reads a file (NULL: none) and then the environment, which goes before it. Unknown names (in the file;
- * in the environment those that begin with TWINLEASE_), bad values and contradictions give ERR_CONFIG
- * and one line that names the variable, the value and what is allowed. */
+/* Reads a file (NULL: none) and then the environment, which goes before it. Unknown names (in the
+ * file; in the environment those that begin with TWINLEASE_), bad values and contradictions give
+ * ERR_CONFIG and one line that names the variable, the value and what is allowed. An empty value is
+ * the same as none.
+ *
+ * The file is a subset of systemd's EnvironmentFile=, with the same meaning: NAME=value, empty
+ * lines, comment lines that begin with # or ;, a value plain, in '…' or in "…" (there \", \\, \`
+ * and \$ are escapes). A value ends with its line; a plain one has no backslash; a name stands
+ * once. */
 enum err config_read(const char *file, char *const *environment, struct config **out,
                      struct diag *diag) MUST_USE;
 struct config *config_free(struct config *config); /* NULL in, NULL out */
 
 int64_t config_lease_max_ms(const struct config *config);
 
-/* Every setting as NAME=value lines or as a JSON object with value, default, help; secrets redacted. */
+/* {"NAME": {value, source, default, help}, …}; a secret's value is "(set)". The caller owns it.
+ * Only for what config_read() made. */
 struct json_object;
 struct json_object *config_json(const struct config *config);
 void config_help(FILE *out);          /* for --help */

@@ -49,3 +49,4 @@ static inline const char *buf_text(const struct buf *buf)
 char *buf_take(struct buf *buf);
 
 DEFINE_AUTO_VALUE(struct buf, buf_fini)
+DEFINE_AUTO_VALUE(struct buf, buf_fini_secret)
