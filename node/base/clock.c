@@ -23,6 +23,28 @@ struct boot boot_now(void)
     return (struct boot){ read_clock(CLOCK_BOOTTIME) };
 }
 
+int64_t stopwatch_us(void)
+{
+    struct timespec now;
+
+    must(clock_gettime(CLOCK_MONOTONIC, &now) == 0);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+struct timespec deadline_after(int64_t ms)
+{
+    struct timespec at;
+
+    must(ms >= 0 && clock_gettime(CLOCK_MONOTONIC, &at) == 0);
+    at.tv_sec += ms / 1000;
+    at.tv_nsec += ms % 1000 * 1000000;
+    if (at.tv_nsec >= 1000000000) {
+        at.tv_nsec -= 1000000000;
+        at.tv_sec++;
+    }
+    return at;
+}
+
 /* Civil date of a day number, after Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms":
  * own arithmetic, because gmtime_r reads the TZ database on some systems and is slow. */
 static void civil_from_days(int64_t day, int *year, int *month, int *day_of_month)

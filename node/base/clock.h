@@ -6,6 +6,7 @@
 #pragma once
 
 #include <stdint.h>
+#include <time.h>
 
 struct wall {
     int64_t ms; /* since 1970-01-01 UTC; steps when somebody sets it */
@@ -17,6 +18,13 @@ struct boot {
 
 struct wall wall_now(void);
 struct boot boot_now(void);
+
+/* CLOCK_MONOTONIC in microseconds: for measuring how long something took, nothing else. */
+int64_t stopwatch_us(void);
+
+/* The CLOCK_MONOTONIC instant that lies so many milliseconds ahead, for pthread_cond_timedwait().
+ */
+struct timespec deadline_after(int64_t ms);
 
 /* RFC 3339 in UTC with milliseconds: 2026-11-21T08:50:09.123Z. Needs RFC3339_SIZE bytes. Instants
  * outside the years 0000 to 9999 are clamped. */

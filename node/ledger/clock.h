@@ -35,6 +35,10 @@ struct ledger_clock {
 void ledger_clock_start(struct ledger_clock *clock, struct wall wall, struct boot boot,
                         int64_t ceiling_ms, int64_t skew_max_ms);
 
+/* The database was away and is back with this ceiling: the clock goes on, but jumps over times that
+ * somebody else may have used meanwhile. */
+void ledger_clock_resume(struct ledger_clock *clock, int64_t ceiling_ms);
+
 /* Reads the clock: never less than before. */
 int64_t ledger_clock_advance(struct ledger_clock *clock, struct wall wall, struct boot boot);
 

@@ -1,6 +1,6 @@
 /* The seat rules (design §2): who may hold which seat until when. Pure: no I/O, no clock, no
- * randomness, no threads. Time and identifiers come in with an event, what must be made durable goes
- * out as a batch of rows, what may be told goes out as a result.
+ * randomness, no threads. Time and identifiers come in with an event, what must be made durable
+ * goes out as a batch of rows, what may be told goes out as a result.
  *
  *     for each event:   ledger_step(ledger, &event, &result)     memory changes, rows pile up
  *     then, once:       commit ledger_changes(ledger)            one transaction
@@ -10,7 +10,8 @@
  * The same object code runs in the daemon, in the unit tests and in the simulator.
  *
  * Invariants (ledger_check() asserts them):
- *   - per scope and node, `held` is the sum of the seats of the leases of that home that hold seats;
+ *   - per scope and node, `held` is the sum of the seats of the leases of that home that hold
+ * seats;
  *   - free(self) = credits(self) - held(self), never negative except after a reduction (R2);
  *   - a lease holds seats if and only if R6 and R7 say so;
  *   - seq numbers are unique, rise in commit order, and no record carries one above ledger_seq().
@@ -27,11 +28,12 @@
 #include "base/err.h"
 #include "base/uuid.h"
 
-#define LEDGER_NODES_MAX    16    /* nodes of one instance over its life, retired ones included */
-#define LEASE_ITEMS_MAX     64    /* leases of one request */
+#define LEDGER_NODES_MAX      16 /* nodes of one instance over its life, retired ones included */
+#define LEASE_ITEMS_MAX       64 /* leases of one request */
 #define LEASE_DURATION_MIN_MS 1000
-#define ORIGIN_LEASES_MAX   1000  /* active leases of one origin */
-#define PEER_FETCH_RECENT_MS 3000 /* R3: a peer that fetched longer ago does not know new leases */
+#define ORIGIN_LEASES_MAX     1000 /* active leases of one origin */
+#define PEER_FETCH_RECENT_MS  3000 /* R3: a peer that fetched longer ago does not know new leases  \
+                                    */
 
 /* ---- rows: what is stored, and what a peer is told ------------------------------------------- */
 
@@ -126,7 +128,8 @@ struct ledger_changes {
     uint64_t seq; /* change number after this batch */
 };
 
-/* ---- events ------------------------------------------------------------------------------------ */
+/* ---- events ------------------------------------------------------------------------------------
+ */
 
 enum ledger_event_kind {
     LEDGER_TICK,          /* time passes: R7, purging */
@@ -155,8 +158,8 @@ struct origin_proof {
 };
 
 struct grant_item {
-    bool by_feature;      /* else by scope_ref */
-    bool has_lease_ref;   /* lease_ref came from the client; else it is freshly drawn */
+    bool by_feature;    /* else by scope_ref */
+    bool has_lease_ref; /* lease_ref came from the client; else it is freshly drawn */
     struct uuid scope_ref;
     char feature[FEATURE_NAME_MAX + 1];
     struct uuid lease_ref;
@@ -223,7 +226,8 @@ struct ledger_event {
     };
 };
 
-/* ---- results ----------------------------------------------------------------------------------- */
+/* ---- results -----------------------------------------------------------------------------------
+ */
 
 /* The state of one scope, as this node knows it. used + free_here + at_peer = seats, but for seats
  * pending or lost to a reduction. */
@@ -238,9 +242,9 @@ struct scope_view {
     int64_t free_here;               /* grantable by this node now, never negative */
     int64_t pending;                 /* minted, but not usable yet (R2) */
     int64_t at_peer;                 /* credits that other nodes have free, as far as known */
-    int64_t next_back_ms;            /* earliest instant at which a seat may come back; 0: none held */
-    int64_t begins_ms, ends_ms;      /* of the entitlement */
-    bool trusted;                    /* its publisher is (still) trusted here */
+    int64_t next_back_ms;       /* earliest instant at which a seat may come back; 0: none held */
+    int64_t begins_ms, ends_ms; /* of the entitlement */
+    bool trusted;               /* its publisher is (still) trusted here */
 };
 
 struct lease_view {
@@ -261,21 +265,22 @@ struct ledger_result {
     struct origin_row origin; /* enrol, prove */
     bool created;             /* enrol: new here. grant: at least one lease is new. install: new */
     bool usable;              /* install: the seats can be granted now (R2) */
-    int64_t affected;         /* release_all, revoke, origin deletes, purge: records ended or dropped */
-    bool more;                /* purge, origins_delete: the limit was reached */
-    struct uuid *released;    /* release_all: lease references, `affected` many; owned */
+    int64_t affected; /* release_all, revoke, origin deletes, purge: records ended or dropped */
+    bool more;        /* purge, origins_delete: the limit was reached */
+    struct uuid *released; /* release_all: lease references, `affected` many; owned */
 };
 
 void ledger_result_fini(struct ledger_result *result); /* takes a zeroed one too */
 
-/* ---- the ledger -------------------------------------------------------------------------------- */
+/* ---- the ledger --------------------------------------------------------------------------------
+ */
 
 struct ledger_conf {
-    struct uuid self;         /* node_ref */
-    bool peer_expected;       /* HA_REPLICATE is set: minted seats wait for the peer (R2) */
-    int64_t lease_max_ms;     /* the site's limit */
-    int64_t ended_keep_ms;    /* how long ended records are kept beyond what R5 demands */
-    uint64_t hash_seed[2];    /* random: clients choose references, so hashing must be keyed */
+    struct uuid self;      /* node_ref */
+    bool peer_expected;    /* HA_REPLICATE is set: minted seats wait for the peer (R2) */
+    int64_t lease_max_ms;  /* the site's limit */
+    int64_t ended_keep_ms; /* how long ended records are kept beyond what R5 demands */
+    uint64_t hash_seed[2]; /* random: clients choose references, so hashing must be keyed */
 };
 
 struct ledger;

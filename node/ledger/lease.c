@@ -1,0 +1,374 @@
+/* The life of a lease: from its grant until its record may be purged. All that takes a seat or
+ * gives one back is here. */
+#include "ledger/state.h"
+
+#define SLAB_LEASES     1024
+#define GRAVE_RETRY_MS  60000 /* a record that may not be purged yet is looked at again then */
+#define PURGE_EACH_STEP 1000
+
+struct lease *lease_find(const struct ledger *l, const struct uuid *ref, size_t home)
+{
+    size_t at;
+
+    for (struct lease *p = table_first(&l->leases, ref, &at); p;
+         p = table_next(&l->leases, ref, &at)) {
+        if (p->home == home)
+            return p;
+    }
+    return NULL;
+}
+
+struct lease *lease_new(struct ledger *l)
+{
+    if (!l->free_leases) {
+        struct lease *slab = mem_calloc(SLAB_LEASES, sizeof *slab);
+        vec_push(&l->slabs, slab);
+        for (size_t i = SLAB_LEASES; i-- > 0;) {
+            slab[i].next = l->free_leases;
+            l->free_leases = &slab[i];
+        }
+    }
+    struct lease *lease = l->free_leases;
+    l->free_leases = lease->next;
+    *lease = (struct lease){ .count = 0 };
+    return lease;
+}
+
+void lease_free_all(struct ledger *l)
+{
+    for (size_t i = 0; i < l->slabs.count; i++)
+        mem_free(l->slabs.items[i]);
+    vec_fini(&l->slabs);
+    heap_fini(&l->graves);
+    table_fini(&l->leases);
+}
+
+static struct scope *scope_of(const struct ledger *l, const struct lease *lease)
+{
+    return l->scopes.items[lease->scope];
+}
+
+/* True once the lease's time is over on every clock on which somebody may have prolonged it: its
+ * home's for a private one; for a shared one also W[home][j] of every other node j it ever knew. */
+static bool time_is_over(const struct ledger *l, const struct lease *lease)
+{
+    if (l->now_ms < lease->expires_ms)
+        return false;
+    return !lease->shared || node_least_watermark(l) >= lease->expires_ms; /* R7 */
+}
+
+static enum seat_return seat_policy(const struct ledger *l, const struct lease *lease)
+{
+    const struct feature *feature = scope_of(l, lease)->feature;
+
+    switch (lease->state) {
+    case LEASE_RELEASED:
+        return feature->on_release;
+    case LEASE_REVOKED:
+        return feature->on_revoke;
+    default:
+        return SEAT_RETURN_ACKNOWLEDGED;
+    }
+}
+
+bool lease_seat_back(const struct ledger *l, const struct lease *lease)
+{
+    if (lease->state == LEASE_ACTIVE)
+        return false;
+    if (lease->state == LEASE_EXPIRED || lease->home != SELF)
+        return true; /* what is held at another home is that home's business */
+    if (seat_policy(l, lease) == SEAT_RETURN_ACKNOWLEDGED) { /* R6 */
+        if (!lease->shared)
+            return true;
+        if (lease->expires_ms == lease->ended_expires_ms &&
+            node_least_acknowledged(l) >= lease->seq)
+            return true;
+    }
+    return time_is_over(l, lease);
+}
+
+static void due_at(struct ledger *l, int64_t at_ms)
+{
+    if (at_ms < l->due_ms)
+        l->due_ms = at_ms;
+}
+
+static void seat_heap_push(struct ledger *l, struct lease *lease)
+{
+    struct scope *scope = scope_of(l, lease);
+
+    must(!lease->in_heap && lease->home == SELF);
+    heap_push(lease->shared ? &scope->shared_due : &scope->private_due, lease->expires_ms, lease);
+    lease->in_heap = true;
+    due_at(l, lease->expires_ms);
+}
+
+static void grave_push(struct ledger *l, struct lease *lease)
+{
+    int64_t at_ms = lease->expires_ms + l->conf.ended_keep_ms;
+
+    heap_push(&l->graves, at_ms, lease);
+    due_at(l, at_ms);
+}
+
+static void seat_take(struct ledger *l, struct lease *lease)
+{
+    struct scope *scope = scope_of(l, lease);
+
+    must(!lease->holds);
+    lease->holds = true;
+    scope->held[lease->home] += lease->count;
+    if (lease->state != LEASE_ACTIVE)
+        scope->waiting += lease->count;
+    if (lease->home == SELF)
+        seat_heap_push(l, lease);
+}
+
+static void seat_give_back(struct ledger *l, struct lease *lease)
+{
+    struct scope *scope = scope_of(l, lease);
+
+    must(lease->holds && lease->state != LEASE_ACTIVE && lease_seat_back(l, lease));
+    must(scope->held[lease->home] >= lease->count);
+    lease->holds = false;
+    scope->held[lease->home] -= lease->count;
+    grave_push(l, lease);
+}
+
+static void origin_link(struct lease *lease)
+{
+    struct origin *origin = lease->origin;
+
+    lease->prev = NULL;
+    lease->next = origin->leases;
+    if (lease->next)
+        lease->next->prev = lease;
+    origin->leases = lease;
+    origin->lease_count++;
+}
+
+static void origin_unlink(struct lease *lease)
+{
+    struct origin *origin = lease->origin;
+
+    must(origin->lease_count > 0);
+    if (lease->prev)
+        lease->prev->next = lease->next;
+    else
+        origin->leases = lease->next;
+    if (lease->next)
+        lease->next->prev = lease->prev;
+    lease->next = lease->prev = NULL;
+    origin->lease_count--;
+}
+
+/* R6: queue of seats that come back when the other nodes have acknowledged the end. */
+static void unacked_push(struct ledger *l, struct lease *lease)
+{
+    must(!lease->next && l->unacked_last != lease);
+    if (l->unacked_last)
+        l->unacked_last->next = lease;
+    else
+        l->unacked_first = lease;
+    l->unacked_last = lease;
+}
+
+static bool waits_for_acknowledgement(const struct ledger *l, const struct lease *lease)
+{
+    return lease->home == SELF && lease->shared &&
+           seat_policy(l, lease) == SEAT_RETURN_ACKNOWLEDGED;
+}
+
+void lease_insert(struct ledger *l, struct lease *lease)
+{
+    must(lease->count > 0 && lease->expires_ms > 0 && lease->origin);
+    table_add(&l->leases, lease);
+    if (lease->state == LEASE_ACTIVE) {
+        origin_link(lease);
+        scope_of(l, lease)->active++;
+        l->active_count++;
+    }
+    if (lease_seat_back(l, lease)) {
+        grave_push(l, lease);
+        return;
+    }
+    seat_take(l, lease);
+    if (lease->state != LEASE_ACTIVE && waits_for_acknowledgement(l, lease))
+        unacked_push(l, lease);
+}
+
+/* R4: grows only. The heap keeps the old, lower bound. */
+void lease_extend(struct ledger *l, struct lease *lease, int64_t expires_ms)
+{
+    must(lease->state == LEASE_ACTIVE);
+    if (expires_ms <= lease->expires_ms)
+        return;
+    lease->expires_ms = expires_ms;
+    lease_changed(l, lease);
+}
+
+/* R5: ended is final. */
+void lease_end(struct ledger *l, struct lease *lease, enum lease_state state)
+{
+    struct scope *scope = scope_of(l, lease);
+
+    must(lease->state == LEASE_ACTIVE && state != LEASE_ACTIVE && lease->holds);
+    must(state != LEASE_EXPIRED || lease->home == SELF); /* R7 */
+    lease->state = (uint8_t)state;
+    lease->ended_ms = l->now_ms;
+    lease->ended_expires_ms = lease->expires_ms;
+    origin_unlink(lease);
+    scope->active--;
+    l->active_count--;
+    lease_changed(l, lease);
+    if (lease_seat_back(l, lease)) {
+        seat_give_back(l, lease);
+        return;
+    }
+    scope->waiting += lease->count;
+    if (waits_for_acknowledgement(l, lease))
+        unacked_push(l, lease);
+}
+
+static void waiting_over(struct ledger *l, struct lease *lease)
+{
+    struct scope *scope = scope_of(l, lease);
+
+    must(scope->waiting >= lease->count);
+    scope->waiting -= lease->count;
+    seat_give_back(l, lease);
+}
+
+/* R6: those whose end every other node has acknowledged. One whose expires grew after its end goes
+ * on waiting in its heap. */
+void lease_settle_acknowledged(struct ledger *l)
+{
+    uint64_t acknowledged = node_least_acknowledged(l);
+
+    while (l->unacked_first &&
+           (!l->unacked_first->holds || l->unacked_first->seq <= acknowledged)) {
+        struct lease *lease = l->unacked_first;
+        l->unacked_first = lease->next;
+        if (!l->unacked_first)
+            l->unacked_last = NULL;
+        lease->next = NULL;
+        if (lease->holds && lease_seat_back(l, lease))
+            waiting_over(l, lease);
+    }
+}
+
+/* Takes what is due off one heap. */
+static void expire_heap(struct ledger *l, struct heap *heap, int64_t until_ms)
+{
+    while (heap_top_ms(heap) <= until_ms) {
+        struct lease *lease = heap_pop(heap).lease;
+        lease->in_heap = false;
+        if (!lease->holds)
+            continue; /* its seat came back before its time */
+        if (!time_is_over(l, lease))
+            seat_heap_push(l, lease); /* extended, or shared meanwhile */
+        else if (lease->state == LEASE_ACTIVE)
+            lease_end(l, lease, LEASE_EXPIRED); /* R7 */
+        else
+            waiting_over(l, lease); /* R6: "else as R7" */
+    }
+}
+
+static int64_t min_ms(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+void lease_expire_due(struct ledger *l)
+{
+    bool more;
+
+    if (l->clock_alarm || l->now_ms < l->due_ms) /* R1: an alarm pauses R7 */
+        return;
+    int64_t shared_until_ms = min_ms(l->now_ms, node_least_watermark(l));
+    l->due_ms = INT64_MAX;
+    for (size_t i = 0; i < l->scopes.count; i++) {
+        struct scope *scope = l->scopes.items[i];
+        expire_heap(l, &scope->private_due, l->now_ms);
+        expire_heap(l, &scope->shared_due, shared_until_ms);
+        due_at(l, heap_top_ms(&scope->private_due));
+        if (heap_top_ms(&scope->shared_due) > l->now_ms) /* else only the peer can move it */
+            due_at(l, heap_top_ms(&scope->shared_due));
+    }
+    lease_settle_acknowledged(l);
+    lease_purge(l, PURGE_EACH_STEP, false, &more);
+    due_at(l, heap_top_ms(&l->graves));
+}
+
+/* The earliest instant at which time alone may bring a seat back. */
+int64_t lease_next_back(struct ledger *l, struct scope *scope)
+{
+    struct heap *heaps[] = { &scope->private_due, &scope->shared_due };
+    int64_t next_ms = INT64_MAX;
+
+    for (size_t i = 0; i < ARRAY_SIZE(heaps); i++) {
+        while (heaps[i]->count) {
+            struct lease *lease = heaps[i]->entries[0].lease;
+            if (lease->holds && lease->expires_ms == heaps[i]->entries[0].at_ms)
+                break;
+            heap_pop(heaps[i]);
+            lease->in_heap = false;
+            if (lease->holds)
+                seat_heap_push(l, lease);
+        }
+        next_ms = min_ms(next_ms, heap_top_ms(heaps[i]));
+    }
+    return next_ms == INT64_MAX ? 0 : next_ms;
+}
+
+/* R5: every node has acknowledged the end, and every clock has passed its `expires`. */
+static bool may_purge(const struct ledger *l, const struct lease *lease)
+{
+    must(!lease->holds && lease->state != LEASE_ACTIVE);
+    return l->now_ms >= lease->expires_ms && node_least_watermark(l) >= lease->expires_ms &&
+           node_least_acknowledged(l) >= lease->seq && !lease->row_at && !lease->in_heap &&
+           !lease->next && l->unacked_last != lease;
+}
+
+static void purge_one(struct ledger *l, struct lease *lease)
+{
+    lease_purged(l, lease);
+    table_remove(&l->leases, lease);
+    lease->next = l->free_leases;
+    l->free_leases = lease;
+}
+
+/* Drops what has been kept long enough; at_once: whatever R5 lets go. */
+size_t lease_purge(struct ledger *l, size_t limit, bool at_once, bool *more)
+{
+    struct heap *graves = &l->graves;
+    size_t purged = 0, kept = 0;
+
+    *more = false;
+    if (!at_once) {
+        while (heap_top_ms(graves) <= l->now_ms && purged < limit) {
+            struct lease *lease = heap_pop(graves).lease;
+            if (may_purge(l, lease)) {
+                purge_one(l, lease);
+                purged++;
+            } else {
+                heap_push(graves, l->now_ms + GRAVE_RETRY_MS, lease);
+            }
+        }
+        return purged;
+    }
+    for (size_t i = 0; i < graves->count; i++) {
+        struct lease *lease = graves->entries[i].lease;
+        bool may = may_purge(l, lease);
+        if (may && purged < limit) {
+            purge_one(l, lease);
+            purged++;
+            continue;
+        }
+        *more = *more || may;
+        graves->entries[kept++] = graves->entries[i];
+    }
+    graves->count = kept;
+    heap_rebuild(graves);
+    return purged;
+}
