@@ -9,8 +9,7 @@
 
 #define REPLY_MAX (256u << 20) /* bytes of one answer; lists are paged well below it */
 
-/* ---- before the answer
- * --------------------------------------------------------------------------- */
+/* ---- before the answer ---------------------------------------------------------------------- */
 
 /* Adds a header; name in lower case. The value is cut at any control character. */
 void reply_header(struct request *r, const char *name, const char *format, ...) PRINTF(3, 4);
@@ -20,8 +19,7 @@ void reply_cacheable(struct request *r, unsigned seconds);
  * 6265; max_age_seconds 0 deletes it. */
 void reply_cookie(struct request *r, const char *name, const char *value, int64_t max_age_seconds);
 
-/* ---- the answer
- * ---------------------------------------------------------------------------------- */
+/* ---- the answer ----------------------------------------------------------------------------- */
 
 /* Takes the text out of json, which is empty afterwards. Must not have failed. */
 void reply_json(struct request *r, int status, struct buf *json);

@@ -68,7 +68,7 @@ struct request {
     struct boot submitted;
 };
 
-/* ---- reading --------------------------------------------------------------------------------- */
+/* ---- reading -------------------------------------------------------------------------------- */
 
 /* A path parameter, decoded. The name stands in the route's pattern. */
 const char *request_param(const struct request *r, const char *name);
@@ -99,8 +99,7 @@ struct origin_proof request_origin(const struct request *r);
  * would, and an idle node, whose last ledger reading is stale, still sees tokens expire. */
 int64_t request_now_ms(const struct request *r);
 
-/* ---- memory ------------------------------------------------------------------------------------
- */
+/* ---- memory --------------------------------------------------------------------------------- */
 
 /* Zeroed memory that lives as long as the request. */
 void *request_alloc(struct request *r, size_t size);
@@ -108,8 +107,7 @@ char *request_strdup(struct request *r, const char *text, size_t length);
 /* Calls fn(arg) when the request ends, last one first. */
 void request_defer(struct request *r, void (*fn)(void *arg), void *arg);
 
-/* ---- work elsewhere
- * ------------------------------------------------------------------------------ */
+/* ---- work elsewhere ------------------------------------------------------------------------- */
 
 /* Sends r->command.event to the ledger (now_ms is set by it). `then` runs after the commit, if and
  * only if the ledger did not refuse; it may read r->command.result and .receipt, and submit again.
