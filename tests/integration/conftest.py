@@ -7,17 +7,14 @@ tests run on sanitized builds. After every test, every node that it started must
 log must have no sanitizer's report, and its database must pass schema/invariants.sql."""
 
 import os
-import sys
 
 import pytest
 
-sys.path.insert(0, os.path.dirname(__file__))
-
-from cluster import Cluster  # noqa: E402
-from node import Node, expect  # noqa: E402
-from origin import Origin  # noqa: E402
-from publisher import Publisher  # noqa: E402
-from tls import Authority  # noqa: E402
+from cluster import Cluster
+from node import Node, expect
+from origin import Origin
+from publisher import Publisher, feature
+from tls import Authority
 
 
 @pytest.fixture(scope="session")
@@ -126,8 +123,6 @@ def shared_node(module_nodes, publisher):
 @pytest.fixture
 def with_seats(node, publisher):
     """with_seats(3) installs an entitlement for `render`; more arguments go into the feature."""
-    from publisher import feature
-
     def install(seats, name="render", **more):
         return expect(node.install(publisher.entitlement(node, [feature(name, seats, **more)])), 201)
     return install
