@@ -1,5 +1,5 @@
-/* base64url without padding (RFC 4648 §5, RFC 7515 §2), strict: no padding, no white space, no other
- * alphabet, and unused trailing bits must be zero, so that one value has one spelling. */
+/* base64url without padding (RFC 4648 §5, RFC 7515 §2), strict: no padding, no white space, no
+ * other alphabet, and unused trailing bits must be zero, so that one value has one spelling. */
 #pragma once
 
 #include <stdbool.h>

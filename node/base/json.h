@@ -25,8 +25,8 @@ struct json_reader {
     struct json_object *object; /* borrowed */
     const char *where;          /* for messages: "lease_request_list[0]" or "" */
     struct diag *diag;
-    enum err err;               /* first failure; later reads do nothing */
-    const char *known[24];      /* members asked for */
+    enum err err;          /* first failure; later reads do nothing */
+    const char *known[24]; /* members asked for */
     size_t known_count;
 };
 
@@ -37,7 +37,8 @@ void json_reader_init(struct json_reader *r, struct json_object *value, const ch
 void json_reader_fail(struct json_reader *r, enum err e, const char *format, ...) PRINTF(3, 4);
 /* ERR_OK only if every read was fine and no unknown member is left. */
 enum err json_reader_end(struct json_reader *r) MUST_USE;
-/* The same, but members nobody asked for are let through: formats that may grow (signed documents). */
+/* The same, but members nobody asked for are let through: formats that may grow (signed documents).
+ */
 enum err json_reader_end_open(struct json_reader *r) MUST_USE;
 
 /* Each returns true if the member is there and right. A missing one is an error (ERR_MISSING_FIELD)
@@ -47,8 +48,8 @@ bool json_read_string(struct json_reader *r, const char *name, bool required, si
 bool json_read_uuid(struct json_reader *r, const char *name, bool required, struct uuid *out);
 bool json_read_int(struct json_reader *r, const char *name, bool required, int64_t min, int64_t max,
                    int64_t *out); /* integers only: 1.0 and "1" are refused */
-bool json_read_number(struct json_reader *r, const char *name, bool required, double min, double max,
-                      double *out);
+bool json_read_number(struct json_reader *r, const char *name, bool required, double min,
+                      double max, double *out);
 bool json_read_bool(struct json_reader *r, const char *name, bool required, bool *out);
 bool json_read_object(struct json_reader *r, const char *name, bool required,
                       struct json_object **out); /* borrowed */

@@ -17,7 +17,8 @@ const struct uuid *instance_ref(const struct instance *instance);
 /* {"keys":[…]} (RFC 7517 §5); lives as long as the instance. */
 const char *instance_jwks(const struct instance *instance);
 
-/* ---- origins ---------------------------------------------------------------------------------- */
+/* ---- origins ----------------------------------------------------------------------------------
+ */
 
 /* "<generation>.<43 characters>": derived from the origin's reference, so that a node that never
  * heard of the origin can check it. */
@@ -25,8 +26,8 @@ const char *instance_jwks(const struct instance *instance);
 void origin_secret_make(const struct instance *, const struct uuid *origin_ref, uint32_t generation,
                         char out[ORIGIN_SECRET_SIZE]);
 /* Constant time. ERR_SECRET_INVALID. */
-enum err origin_secret_check(const struct instance *, const struct uuid *origin_ref, const char *secret,
-                             uint32_t *generation) MUST_USE;
+enum err origin_secret_check(const struct instance *, const struct uuid *origin_ref,
+                             const char *secret, uint32_t *generation) MUST_USE;
 
 struct auth_claims {
     struct uuid origin_ref;
@@ -38,26 +39,29 @@ void auth_token_make(const struct instance *, const struct auth_claims *, struct
 enum err auth_token_check(const struct instance *, const char *text, size_t length, int64_t now_ms,
                           struct auth_claims *out, struct diag *diag) MUST_USE;
 
-/* An auth code (RFC 7636 with S256 only): single use, 60 s, redeemable only at the process that made
- * it. Used codes are remembered in a bounded table until they expire; when it is full, making a code
- * answers ERR_OVERLOADED. Thread-safe. */
-#define AUTH_CODE_SECONDS  60
-#define AUTH_CODES_MAX     65536
+/* An auth code (RFC 7636 with S256 only): single use, 60 s, redeemable only at the process that
+ * made it. Used codes are remembered in a bounded table until they expire; when it is full, making
+ * a code answers ERR_OVERLOADED. Thread-safe. */
+#define AUTH_CODE_SECONDS     60
+#define AUTH_CODES_MAX        65536
 #define CODE_CHALLENGE_LENGTH 43
 struct auth_codes;
 struct auth_codes *auth_codes_new(void);
 struct auth_codes *auth_codes_free(struct auth_codes *codes); /* NULL in, NULL out */
-enum err auth_code_make(const struct instance *, struct auth_codes *, const struct auth_claims *origin,
-                        const char *challenge, int64_t now_ms, struct buf *out,
-                        struct diag *diag) MUST_USE;
-/* Exactly one redemption of a code ever succeeds. ERR_CODE_INVALID, ERR_VERIFIER_INVALID */
-enum err auth_code_redeem(const struct instance *, struct auth_codes *, const char *code, size_t length,
-                          const char *verifier, int64_t now_ms, struct auth_claims *out,
-                          struct diag *diag) MUST_USE;
+enum err auth_code_make(const struct instance *, struct auth_codes *,
+                        const struct auth_claims *origin, const char *challenge, int64_t now_ms,
+                        struct buf *out, struct diag *diag) MUST_USE;
+/* Exactly one redemption of a code ever succeeds, and a wrong verifier uses it up. out: origin and
+ * generation; its times are the code's. ERR_CODE_INVALID, ERR_VERIFIER_INVALID; ERR_OVERLOADED if
+ * the table is full (the code stays good). */
+enum err auth_code_redeem(const struct instance *, struct auth_codes *, const char *code,
+                          size_t length, const char *verifier, int64_t now_ms,
+                          struct auth_claims *out, struct diag *diag) MUST_USE;
 /* True if verifier is 43 to 128 unreserved characters; challenge = base64url(SHA-256(verifier)). */
 bool pkce_challenge(const char *verifier, char out[CODE_CHALLENGE_LENGTH + 1]) MUST_USE;
 
-/* ---- leases ----------------------------------------------------------------------------------- */
+/* ---- leases -----------------------------------------------------------------------------------
+ */
 
 struct lease_claims {
     struct uuid instance_ref, origin_ref, lease_ref, scope_ref, home, node;
@@ -69,9 +73,9 @@ struct lease_claims {
     uint8_t entitlement_sha256[32];
 };
 
-/* Needs the commit's receipt (R13). Claims: iss sub jti scope_ref feature count iat nbf exp home adopt
- * node seq ent, and expires_ms, created_ms, duration_ms with the exact values (exp is rounded down to
- * seconds). claims->node and ->seq are taken from the receipt. */
+/* Needs the commit's receipt (R13). Claims: iss sub jti scope_ref feature count iat nbf exp home
+ * adopt node seq ent, and expires_ms, created_ms, duration_ms with the exact values (exp is rounded
+ * down to seconds). claims->node and ->seq are taken from the receipt. */
 enum err lease_token_sign(const struct instance *, const struct lease_claims *,
                           const struct commit_receipt *, struct buf *out) MUST_USE;
 /* Does not look at the time. ERR_TOKEN_INVALID, ERR_TOKEN_PURPOSE, ERR_TOKEN_INSTANCE */
@@ -79,9 +83,11 @@ enum err lease_token_verify(const struct instance *, const char *text, size_t le
                             struct lease_claims *out, struct diag *diag) MUST_USE;
 /* The same against given public keys, for clients. instance_ref is not compared. */
 enum err lease_token_verify_with(const struct key *const *keys, size_t key_count, const char *text,
-                                 size_t length, struct lease_claims *out, struct diag *diag) MUST_USE;
+                                 size_t length, struct lease_claims *out,
+                                 struct diag *diag) MUST_USE;
 
-/* ---- documents for people ------------------------------------------------------------------------ */
+/* ---- documents for people
+ * ------------------------------------------------------------------------ */
 
 struct client_token_scope {
     struct uuid scope_ref;
@@ -98,10 +104,11 @@ struct client_token {
 };
 /* A .tok file: JWS of typ client+jwt. Claims: iss jti iat nbf exp node_url_list scope_ref_list
  * feature_list site_key_xid allotment_ref jwks ca_certificate. */
-enum err client_token_sign(const struct instance *, const struct client_token *, struct buf *out) MUST_USE;
+enum err client_token_sign(const struct instance *, const struct client_token *,
+                           struct buf *out) MUST_USE;
 /* For the node: is this a client token of ours that may still enrol? */
-enum err client_token_check(const struct instance *, const char *text, size_t length, int64_t now_ms,
-                            struct uuid *token_ref, struct diag *diag) MUST_USE;
+enum err client_token_check(const struct instance *, const char *text, size_t length,
+                            int64_t now_ms, struct uuid *token_ref, struct diag *diag) MUST_USE;
 
 /* What a publisher needs to bind an entitlement. Claims: iss iat instance_ref jwk; self-signed. */
 enum err instance_token_sign(const struct instance *, int64_t now_ms, struct buf *out) MUST_USE;

@@ -21,7 +21,8 @@ enum key_type { KEY_EC_P256, KEY_RSA, KEY_ED25519, KEY_TYPES };
  * owner (and group) can read it; ERR_KEY_INVALID if it is of no accepted type. */
 enum err key_read_private(const char *path, struct key **out, struct diag *diag) MUST_USE;
 /* The same from memory. */
-enum err key_parse_private(const char *pem, size_t size, struct key **out, struct diag *diag) MUST_USE;
+enum err key_parse_private(const char *pem, size_t size, struct key **out,
+                           struct diag *diag) MUST_USE;
 /* One public key from PEM ("PUBLIC KEY") text. *rest is where the next block would begin. */
 enum err key_parse_public(const char *pem, size_t size, struct key **out, size_t *used,
                           struct diag *diag) MUST_USE;
@@ -36,8 +37,8 @@ static inline void key_free_auto(struct key **key)
     key_free(*key);
 }
 
-/* Writes PEM: private as PKCS#8 with mode 0600, public with 0644; atomically (temporary file, fsync,
- * rename, fsync of the folder); ERR_FILE if the file exists and !replace. */
+/* Writes PEM: private as PKCS#8 with mode 0600, public with 0644; atomically (temporary file,
+ * fsync, rename, fsync of the folder); ERR_FILE if the file exists and !replace. */
 enum err key_write_private(const struct key *key, const char *path, bool replace,
                            struct diag *diag) MUST_USE;
 enum err key_write_public(const struct key *key, const char *path, bool replace,

@@ -4,13 +4,14 @@
 #include "base/entitlement.h"
 #include "token/jws.h"
 
-/* The trusted publishers' public keys. A file `NAME.pem` in the folder holds one or more public keys
- * of the publisher NAME, and only an entitlement whose `iss` is NAME verifies with them: one publisher
- * cannot sign for another. Other files are ignored. */
+/* The trusted publishers' public keys. A file `NAME.pem` in the folder holds one or more public
+ * keys of the publisher NAME, and only an entitlement whose `iss` is NAME verifies with them: one
+ * publisher cannot sign for another. Other files and hidden ones are ignored, but a .pem
+ * file whose NAME is no publisher's name is ERR_FILE: it would be trusted by nobody, silently. */
 struct publishers; /* immutable */
 
-/* An absent or empty folder is no error: nothing can be installed then. ERR_FILE, ERR_KEY_INVALID name
- * the file. */
+/* An absent or empty folder is no error: nothing can be installed then. ERR_FILE, ERR_KEY_INVALID
+ * name the file. */
 enum err publishers_read(const char *folder, struct publishers **out, struct diag *diag) MUST_USE;
 struct publishers *publishers_free(struct publishers *publishers); /* NULL in, NULL out */
 size_t publishers_count(const struct publishers *publishers);
@@ -25,14 +26,16 @@ bool feature_name_valid(const char *name);
 enum err entitlement_verify(const struct publishers *, const struct uuid *instance_ref,
                             const char *instance_thumbprint, const char *text, size_t length,
                             int64_t now_ms, struct entitlement **out, struct diag *diag) MUST_USE;
-/* The same with one given publisher key, whatever its name: for clients that pin it. instance_ref and
- * instance_thumbprint may be NULL: not compared; what the entitlement says comes back if asked for. */
+/* The same with one given publisher key, whatever its name: for clients that pin it. instance_ref
+ * and instance_thumbprint may be NULL: not compared; what the entitlement says comes back if asked
+ * for. */
 enum err entitlement_verify_with(const struct key *publisher_key, const char *text, size_t length,
-                                 int64_t now_ms, struct entitlement **out, struct uuid *instance_ref,
+                                 int64_t now_ms, struct entitlement **out,
+                                 struct uuid *instance_ref,
                                  char instance_thumbprint[KEY_THUMBPRINT_SIZE],
                                  struct diag *diag) MUST_USE;
-/* Reads without verifying: an entitlement that was verified when it was stored, of a publisher that is
- * no longer trusted. */
+/* Reads without verifying: an entitlement that was verified when it was stored, of a publisher that
+ * is no longer trusted. */
 enum err entitlement_read(const char *text, size_t length, struct entitlement **out,
                           struct diag *diag) MUST_USE;
 
