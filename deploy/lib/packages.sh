@@ -75,11 +75,13 @@ packages_install() {
     echo "Installing Debian packages: ${packages_wanted[*]}" >&2
     log=$(mktemp) || return
     # A package list that is there and still right saves the update.
-    if packages_apt_install "${packages_wanted[@]}" >"$log" 2>&1 ||
-        { packages_apt update >>"$log" 2>&1 && packages_apt_install "${packages_wanted[@]}" >>"$log" 2>&1; }; then
+    {
+        packages_apt_install "${packages_wanted[@]}" ||
+            { packages_apt update && packages_apt_install "${packages_wanted[@]}"; }
+    } >"$log" 2>&1 && {
         rm -f "$log"
         return 0
-    fi
+    }
     tail -n 25 "$log" >&2
     echo "The packages could not be installed; all of the log is in $log." >&2
     return 1

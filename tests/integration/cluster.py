@@ -15,8 +15,8 @@ _database_numbers = itertools.count(1)
 
 
 class Cluster:
-    """One cluster in a folder. Databases of one cluster are independent of each other, so one cluster
-    serves many tests; a test that stops or kills it makes its own."""
+    """One cluster in a folder. Databases of one cluster are independent of each other, so one
+    cluster serves many tests; a test that stops or kills it makes its own."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -31,8 +31,14 @@ class Cluster:
     def shell(self, function, *arguments):
         """Runs a function of postgres.sh and returns what it printed."""
         line = " ".join([function, *map(shlex.quote, arguments)])
-        done = subprocess.run(["bash", "-c", f". {shlex.quote(LIBRARY)}; {line}"], text=True,
-                              stdin=subprocess.DEVNULL, capture_output=True, timeout=120, check=False)
+        done = subprocess.run(
+            ["bash", "-c", f". {shlex.quote(LIBRARY)}; {line}"],
+            text=True,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
         assert done.returncode == 0, f"{line}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
 
@@ -78,7 +84,21 @@ class Cluster:
         """What schema/invariants.sql finds; it must find nothing."""
         file = os.path.join(ROOT, "schema", "invariants.sql")
         done = subprocess.run(
-            ["psql", "-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-f", file, self.conninfo(database)],
-            text=True, capture_output=True, timeout=120, check=False)
+            [
+                "psql",
+                "-X",
+                "-q",
+                "-At",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-f",
+                file,
+                self.conninfo(database),
+            ],
+            text=True,
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout

@@ -2,9 +2,10 @@
 
     tests/lib/with-postgres /usr/bin/python3 -m pytest tests/integration
 
-TWINLEASE_NODE and TWINLEASE_TOOL name the binaries to test (default: build/release), so that the same
-tests run on sanitized builds. After every test, every node that it started must stop in order, its
-log must have no sanitizer's report, and its database must pass schema/invariants.sql."""
+TWINLEASE_NODE and TWINLEASE_TOOL name the binaries to test (default: build/release), so that the
+same tests run on sanitized builds. After every test, every node that it started must stop in
+order, its log must have no sanitizer's report, and its database must pass
+schema/invariants.sql."""
 
 import os
 
@@ -55,8 +56,12 @@ class Nodes:
         cluster = cluster or self.cluster
         database = database or cluster.create_database()
         settings.setdefault("DATABASE", cluster.conninfo(database))
-        node = Node(self.tmp_path_factory.mktemp("node"), authority=self.authority,
-                    database=settings.pop("DATABASE"), **settings)
+        node = Node(
+            self.tmp_path_factory.mktemp("node"),
+            authority=self.authority,
+            database=settings.pop("DATABASE"),
+            **settings,
+        )
         node.cluster, node.database = cluster, database
         self.made.append(node)
         return node
@@ -78,8 +83,11 @@ class Nodes:
     def judge_database(node):
         if not getattr(node, "database_is_judged", True):
             return
-        tables = node.cluster.sql("SELECT count(*) FROM pg_tables WHERE schemaname "
-                                  "NOT IN ('pg_catalog', 'information_schema')", node.database)
+        tables = node.cluster.sql(
+            "SELECT count(*) FROM pg_tables WHERE schemaname "
+            "NOT IN ('pg_catalog', 'information_schema')",
+            node.database,
+        )
         if tables[0][0]:
             broken = node.cluster.broken_invariants(node.database)
             assert broken == "", f"schema/invariants.sql finds:\n{broken}"
@@ -123,8 +131,12 @@ def shared_node(module_nodes, publisher):
 @pytest.fixture
 def with_seats(node, publisher):
     """with_seats(3) installs an entitlement for `render`; more arguments go into the feature."""
+
     def install(seats, name="render", **more):
-        return expect(node.install(publisher.entitlement(node, [feature(name, seats, **more)])), 201)
+        return expect(
+            node.install(publisher.entitlement(node, [feature(name, seats, **more)])), 201
+        )
+
     return install
 
 

@@ -40,11 +40,17 @@ def jwk(public_key):
     """RFC 7517, with the members that RFC 7638 needs and no others."""
     if isinstance(public_key, ec.EllipticCurvePublicKey):
         numbers = public_key.public_numbers()
-        return {"crv": "P-256", "kty": "EC", "x": integer(numbers.x, 32), "y": integer(numbers.y, 32)}
+        return {
+            "crv": "P-256",
+            "kty": "EC",
+            "x": integer(numbers.x, 32),
+            "y": integer(numbers.y, 32),
+        }
     if isinstance(public_key, rsa.RSAPublicKey):
         numbers = public_key.public_numbers()
         return {"e": integer(numbers.e), "kty": "RSA", "n": integer(numbers.n)}
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
     raw = public_key.public_bytes(Encoding.Raw, PublicFormat.Raw)
     return {"crv": "Ed25519", "kty": "OKP", "x": encode(raw)}
 
@@ -75,10 +81,12 @@ def signature(key, data):
 
 
 def assemble(header, payload, key):
-    """Signs exactly these parts; header and payload are dicts, or bytes to go in as they are. key None:
-    empty signature; bytes: HMAC."""
-    parts = [part if isinstance(part, bytes) else json.dumps(part, separators=(",", ":")).encode()
-             for part in (header, payload)]
+    """Signs exactly these parts; header and payload are dicts, or bytes to go in as they are. key
+    None: empty signature; bytes: HMAC."""
+    parts = [
+        part if isinstance(part, bytes) else json.dumps(part, separators=(",", ":")).encode()
+        for part in (header, payload)
+    ]
     data = ".".join(map(encode, parts)).encode()
     return data.decode() + "." + ("" if key is None else encode(signature(key, data)))
 
@@ -97,15 +105,15 @@ def payload_of(token):
 
 
 def pyjwt_verify(token, key, **options):
-    """The payload, if PyJWT accepts the token under this public key (a cryptography object or JWK)."""
+    """The payload, if PyJWT accepts the token under this public key (a cryptography object or
+    JWK)."""
     name = header_of(token)["alg"]
     if isinstance(key, dict):
         key = jwt.PyJWK(key, algorithm=name).key
-    return jwt.decode(token, key, algorithms=[name],
-                      options={"verify_aud": False, **options})
+    return jwt.decode(token, key, algorithms=[name], options={"verify_aud": False, **options})
 
 
 def changed_byte(token, index):
     """The token with one base64url character replaced by another."""
     replacement = "A" if token[index] != "A" else "B"
-    return token[:index] + replacement + token[index + 1:]
+    return token[:index] + replacement + token[index + 1 :]

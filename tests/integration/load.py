@@ -1,4 +1,5 @@
-"""Clients that keep asking while something happens to the node, and remember what they were told."""
+"""Clients that keep asking while something happens to the node, and remember what they were
+told."""
 
 import threading
 import time
@@ -25,7 +26,9 @@ class Load:
         self.last_success = 0.0
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(origin,)) for origin in self.origins]
+        self._threads = [
+            threading.Thread(target=self._run, args=(origin,)) for origin in self.origins
+        ]
 
     def __enter__(self):
         for thread in self._threads:
@@ -64,8 +67,13 @@ class Load:
                 status = origin.delete_lease(ref).status_code
                 assert status in (204, 503), f"release answered {status}"
             else:
-                answer = origin.post_leases({"feature": self.feature, "duration_seconds": 3000,
-                                             "candidate_lease_ref": str(uuid.uuid4())})
+                answer = origin.post_leases(
+                    {
+                        "feature": self.feature,
+                        "duration_seconds": 3000,
+                        "candidate_lease_ref": str(uuid.uuid4()),
+                    }
+                )
                 status = answer.status_code
                 if status == 201:
                     lease = answer.json()["lease_result_list"][0]

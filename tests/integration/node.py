@@ -21,19 +21,24 @@ START_SECONDS = 60
 STOP_SECONDS = 60
 REQUEST_SECONDS = 60
 
-SANITIZER_REPORTS = ("AddressSanitizer", "ThreadSanitizer", "LeakSanitizer", "runtime error:",
-                     "must() failed")
+SANITIZER_REPORTS = (
+    "AddressSanitizer",
+    "ThreadSanitizer",
+    "LeakSanitizer",
+    "runtime error:",
+    "must() failed",
+)
 
 
 def sanitizer_environment():
-    """Reports stop the process with a code that no test takes for success. Each suppression file says
-    why each of its lines is there."""
+    """Reports stop the process with a code that no test takes for success. Each suppression file
+    says why each of its lines is there."""
     folder = os.path.join(ROOT, "tests")
     return {
         "ASAN_OPTIONS": "exitcode=99:abort_on_error=0:detect_stack_use_after_return=1",
         "LSAN_OPTIONS": f"suppressions={folder}/lsan.supp:print_suppressions=0",
         "TSAN_OPTIONS": f"suppressions={folder}/tsan.supp:exitcode=98:halt_on_error=1:"
-                        "second_deadlock_stack=1",
+        "second_deadlock_stack=1",
         "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
     }
 
@@ -45,8 +50,8 @@ def free_port():
 
 
 class Node:
-    """One node with its own database and folder. The environment holds only what is said here: nothing
-    leaks in from the caller's."""
+    """One node with its own database and folder. The environment holds only what is said here:
+    nothing leaks in from the caller's."""
 
     def __init__(self, folder, database, authority, **settings):
         self.folder = str(folder)
@@ -59,11 +64,19 @@ class Node:
         self.ca_file = authority.ca_file
         certificate, key, _ = authority.issue(f"server-{self.port}")
         self.settings = {
-            "DATABASE": database, "STATE_DIR": self.state_dir, "DLS_URL": "localhost",
-            "DLS_PORT": str(self.port), "LISTEN": f"127.0.0.1:{self.port}",
-            "TLS_CERT": certificate, "TLS_KEY": key, "TLS_CA": authority.ca_file,
-            "PUBLISHER_KEYS": self.publishers_dir, "LOG_FORMAT": "json", "WORKERS": "2",
-            **{name: str(value) for name, value in settings.items()}}
+            "DATABASE": database,
+            "STATE_DIR": self.state_dir,
+            "DLS_URL": "localhost",
+            "DLS_PORT": str(self.port),
+            "LISTEN": f"127.0.0.1:{self.port}",
+            "TLS_CERT": certificate,
+            "TLS_KEY": key,
+            "TLS_CA": authority.ca_file,
+            "PUBLISHER_KEYS": self.publishers_dir,
+            "LOG_FORMAT": "json",
+            "WORKERS": "2",
+            **{name: str(value) for name, value in settings.items()},
+        }
         self.instance_ref = self.settings.get("INSTANCE_REF", INSTANCE_REF)
         self.log_file = os.path.join(self.folder, "node.log")
         self.process = None
@@ -78,8 +91,14 @@ class Node:
 
     def spawn(self, arguments=()):
         with open(self.log_file, "ab") as log:
-            self.process = subprocess.Popen([NODE, *arguments], env=self.environment(), stderr=log,
-                                            stdout=log, stdin=subprocess.DEVNULL, cwd=self.folder)
+            self.process = subprocess.Popen(
+                [NODE, *arguments],
+                env=self.environment(),
+                stderr=log,
+                stdout=log,
+                stdin=subprocess.DEVNULL,
+                cwd=self.folder,
+            )
 
     def start(self, ready=True):
         self.spawn()
@@ -103,8 +122,16 @@ class Node:
 
     def run_to_end(self, seconds=START_SECONDS):
         """For starts that must fail: exit code and standard error."""
-        done = subprocess.run([NODE], env=self.environment(), stdin=subprocess.DEVNULL, text=True,
-                              capture_output=True, timeout=seconds, cwd=self.folder, check=False)
+        done = subprocess.run(
+            [NODE],
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            text=True,
+            capture_output=True,
+            timeout=seconds,
+            cwd=self.folder,
+            check=False,
+        )
         return done.returncode, done.stderr
 
     def signal(self, number):
@@ -165,7 +192,9 @@ class Node:
         """One request. token: "admin", None (none at all) or the token's text."""
         headers = dict(headers or {})
         if token is not None:
-            headers["Authorization"] = "Bearer " + (self.admin_token() if token == "admin" else token)
+            headers["Authorization"] = "Bearer " + (
+                self.admin_token() if token == "admin" else token
+            )
         more.setdefault("timeout", REQUEST_SECONDS)
         more.setdefault("allow_redirects", False)
         return (session or self.session).request(method, self.url + path, headers=headers, **more)
@@ -210,7 +239,11 @@ class Node:
             seen += 1
             assert seen < 10000, "the pages do not end"
             following = answer.links.get("next", {}).get("url")
-            url = following[len(self.url):] if following and following.startswith(self.url) else following
+            url = (
+                following[len(self.url) :]
+                if following and following.startswith(self.url)
+                else following
+            )
         return items
 
     def leases(self, **parameters):

@@ -7,9 +7,13 @@ import uuid
 import jose
 from node import expect
 
-ENVIRONMENT = {"hostname": "render-17", "os_platform": "linux", "os_version": "12",
-               "ip_address_list": ["192.0.2.17"],
-               "fingerprint": {"mac_address_list": ["02:00:00:00:00:11"]}}
+ENVIRONMENT = {
+    "hostname": "render-17",
+    "os_platform": "linux",
+    "os_version": "12",
+    "ip_address_list": ["192.0.2.17"],
+    "fingerprint": {"mac_address_list": ["02:00:00:00:00:11"]},
+}
 
 
 def pkce():
@@ -27,8 +31,13 @@ class Origin:
         self.session = node.new_session()
 
     def call(self, method, path, token="own", **more):
-        return self.node.call(method, path, token=self.token if token == "own" else token,
-                              session=self.session, **more)
+        return self.node.call(
+            method,
+            path,
+            token=self.token if token == "own" else token,
+            session=self.session,
+            **more,
+        )
 
     # ---- enrolling ----
 
@@ -42,12 +51,21 @@ class Origin:
         return self
 
     def post_code(self, challenge, **more):
-        body = {"origin_ref": self.ref, "origin_secret": self.secret, "code_challenge": challenge, **more}
+        body = {
+            "origin_ref": self.ref,
+            "origin_secret": self.secret,
+            "code_challenge": challenge,
+            **more,
+        }
         return self.call("POST", "/v1/auth/code", token=None, json=body)
 
     def post_token(self, code, verifier):
-        return self.call("POST", "/v1/auth/token", token=None,
-                         json={"auth_code": code, "code_verifier": verifier})
+        return self.call(
+            "POST",
+            "/v1/auth/token",
+            token=None,
+            json={"auth_code": code, "code_verifier": verifier},
+        )
 
     def authenticate(self):
         verifier, challenge = pkce()

@@ -24,9 +24,18 @@ class Publisher:
         if isinstance(features, dict):
             features = [feature(name, seats) for name, seats in features.items()]
         now = int(time.time())
-        return {"iss": self.name, "sub": ref or str(uuid.uuid4()), "revision": revision,
-                "instance_ref": node.instance_ref, "instance_key": node.instance_thumbprint,
-                "iat": now, "nbf": now - 60, "exp": now + seconds, "features": features, **more}
+        return {
+            "iss": self.name,
+            "sub": ref or str(uuid.uuid4()),
+            "revision": revision,
+            "instance_ref": node.instance_ref,
+            "instance_key": node.instance_thumbprint,
+            "iat": now,
+            "nbf": now - 60,
+            "exp": now + seconds,
+            "features": features,
+            **more,
+        }
 
     def sign(self, claims, **header):
         return jose.sign(self.key, "entitlement+jwt", claims, **header)
@@ -35,7 +44,21 @@ class Publisher:
         return self.sign(self.claims(node, features, **more))
 
 
-def feature(name, seats, scope_ref=None, max_lease_seconds=86400, release="acknowledged",
-            revoke="acknowledged", **more):
-    return {"scope_ref": scope_ref or str(uuid.uuid4()), "feature": name, "seats": seats,
-            "max_lease_seconds": max_lease_seconds, "release": release, "revoke": revoke, **more}
+def feature(
+    name,
+    seats,
+    scope_ref=None,
+    max_lease_seconds=86400,
+    release="acknowledged",
+    revoke="acknowledged",
+    **more,
+):
+    return {
+        "scope_ref": scope_ref or str(uuid.uuid4()),
+        "feature": name,
+        "seats": seats,
+        "max_lease_seconds": max_lease_seconds,
+        "release": release,
+        "revoke": revoke,
+        **more,
+    }

@@ -19,6 +19,7 @@ def at_once(calls):
     def run(call):
         barrier.wait(60)
         return call()
+
     with ThreadPoolExecutor(len(calls)) as pool:
         return [future.result() for future in [pool.submit(run, call) for call in calls]]
 
@@ -35,8 +36,9 @@ def ready_origins(node, count):
 def test_fifty_clients_three_seats(node, with_seats):
     with_seats(3)
     origins = ready_origins(node, 50)
-    answers = at_once([lambda o=o: o.post_leases({"feature": "render", "duration_seconds": 600})
-                       for o in origins])
+    answers = at_once(
+        [lambda o=o: o.post_leases({"feature": "render", "duration_seconds": 600}) for o in origins]
+    )
     granted = [a for a in answers if a.status_code == 201]
     denied = [a for a in answers if a.status_code != 201]
     assert len(granted) == 3 and len(denied) == 47, [a.status_code for a in answers]
@@ -54,8 +56,12 @@ def test_same_reference_twenty_times(node, with_seats, origin):
     ref = str(uuid.uuid4())
     sessions = [node.new_session() for _ in range(20)]
     body = {"lease_request_list": [{"feature": "render", "candidate_lease_ref": ref}]}
-    answers = at_once([lambda s=s: node.post("/v1/leases", token=origin.token, session=s, json=body)
-                       for s in sessions])
+    answers = at_once(
+        [
+            lambda s=s: node.post("/v1/leases", token=origin.token, session=s, json=body)
+            for s in sessions
+        ]
+    )
     assert sorted(a.status_code for a in answers) == [200] * 19 + [201], [a.text for a in answers]
     leases = [a.json()["lease_result_list"][0] for a in answers]
     assert {lease["lease_ref"] for lease in leases} == {ref}
@@ -93,6 +99,7 @@ def test_all_or_nothing_under_contention(node, publisher):
 
     def take(number):
         return origins[number].post_leases(*({"feature": f} for f in orders[number % 2]))
+
     answers = at_once([lambda n=n: take(n) for n in range(12)])
     assert [a.status_code for a in answers].count(201) == 4
     leases = node.leases()
@@ -103,7 +110,8 @@ def test_all_or_nothing_under_contention(node, publisher):
 def test_counts_are_never_split(node, with_seats, count):
     with_seats(7)
     origins = ready_origins(node, 6)
-    answers = at_once([lambda o=o: o.post_leases({"feature": "render", "count": count})
-                       for o in origins])
+    answers = at_once(
+        [lambda o=o: o.post_leases({"feature": "render", "count": count}) for o in origins]
+    )
     assert [a.status_code for a in answers].count(201) == 7 // count
     assert sum(lease["count"] for lease in node.leases()) == 7 // count * count

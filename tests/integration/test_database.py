@@ -42,8 +42,10 @@ def hurt_kill(cluster):
 
 
 def hurt_sessions(cluster):
-    cluster.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE pid <> pg_backend_pid() AND datname LIKE 'test_%'")
+    cluster.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE pid <> pg_backend_pid() AND datname LIKE 'test_%'"
+    )
 
 
 @pytest.mark.parametrize("hurt", [hurt_fast, hurt_immediate, hurt_kill, hurt_sessions])
@@ -54,8 +56,11 @@ def test_restart_under_load(own_node, private_cluster, hurt):
             wait_until(lambda: load.count(201) > before + 20, 60, "load flows")
             hurt(private_cluster)
             after = load.count(201)
-            wait_until(lambda: load.count(201) > after + 20, 60,
-                       lambda: f"service went on by itself (round {round_})\n{own_node.log_tail()}")
+            wait_until(
+                lambda: load.count(201) > after + 20,
+                60,
+                lambda: f"service went on by itself (round {round_})\n{own_node.log_tail()}",
+            )
     assert load.count("gone") == 0, "the node closed connections"
     if hurt is not hurt_sessions:
         assert load.count(503) > 0, "nobody noticed"
@@ -72,9 +77,14 @@ def test_not_ready_while_away(own_node, private_cluster):
     assert answer.status_code == 503
     assert answer.json()["code"] in ("store_away", "not_ready"), answer.text
     assert expect(own_node.get("/-/health", token=None), 200)["status"] == "up"
-    for answer in (origin.post_leases({"feature": "render"}), origin.put_lease(lease["lease_ref"]),
-                   origin.delete_lease(lease["lease_ref"]), origin.call("GET", "/v1/leases"),
-                   own_node.get("/-/leases"), own_node.get("/-/entitlements")):
+    for answer in (
+        origin.post_leases({"feature": "render"}),
+        origin.put_lease(lease["lease_ref"]),
+        origin.delete_lease(lease["lease_ref"]),
+        origin.call("GET", "/v1/leases"),
+        own_node.get("/-/leases"),
+        own_node.get("/-/entitlements"),
+    ):
         assert answer.status_code == 503, answer.text
         assert int(answer.headers["Retry-After"]) >= 1
         assert answer.json()["code"] in ("store_away", "not_ready"), answer.text
@@ -108,7 +118,9 @@ def answers(node):
 def test_read_only_for_a_while(own_node, private_cluster):
     origin = Origin.ready(own_node)
     lease = origin.acquire()
-    private_cluster.sql(f"ALTER DATABASE {own_node.database} SET default_transaction_read_only = on")
+    private_cluster.sql(
+        f"ALTER DATABASE {own_node.database} SET default_transaction_read_only = on"
+    )
     hurt_sessions(private_cluster)
     own_node.wait_not_ready()
     problem = own_node.get("/-/ready", token=None).json()
@@ -136,8 +148,12 @@ def small_disk():
         pytest.skip("only root can mount a small file system")
     folder = tempfile.mkdtemp(prefix="twinlease-small.")
     os.chmod(folder, 0o711)
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=0711", "tmpfs", folder],
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m,mode=0711", "tmpfs", folder],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if done.returncode != 0:
         os.rmdir(folder)
         pytest.skip(f"mounting is not allowed here: {done.stderr.strip()}")
@@ -147,8 +163,8 @@ def small_disk():
 
 
 def test_disk_full(nodes, small_disk, publisher):
-    """The database's own files have no space left: 503, the node lives, and with room again it goes on;
-    what was acknowledged is there."""
+    """The database's own files have no space left: 503, the node lives, and with room again it
+    goes on; what was acknowledged is there."""
     private = Cluster.make()
     node = None
     try:
@@ -180,12 +196,16 @@ def test_disk_full(nodes, small_disk, publisher):
                 origin.enrolled = Origin.ready(node)
                 origin.token = origin.enrolled.token
             return False
+
         wait_until(full, 120, "the disk is full")
         assert node.alive()
         os.unlink(filler)
         node.wait_ready()
-        wait_until(lambda: Origin.ready(node).post_leases({"feature": "render"}).status_code == 201, 60,
-                   "service went on")
+        wait_until(
+            lambda: Origin.ready(node).post_leases({"feature": "render"}).status_code == 201,
+            60,
+            "service went on",
+        )
         listed = {one["lease_ref"] for one in node.leases()}
         assert lease["lease_ref"] in listed
     finally:

@@ -16,7 +16,9 @@ from waiting import wait_until
 
 
 def refs(node):
-    return [entry.get("entitlement_ref") or entry["sub"] for entry in node.all_pages("/-/entitlements")]
+    return [
+        entry.get("entitlement_ref") or entry["sub"] for entry in node.all_pages("/-/entitlements")
+    ]
 
 
 def test_install_answers_that_seats_are_usable(node, publisher):
@@ -38,7 +40,10 @@ def test_a_newer_revision_replaces(node, publisher, origin):
     ref, scope = str(uuid.uuid4()), str(uuid.uuid4())
 
     def revision(number, seats):
-        return publisher.entitlement(node, [feature("render", seats, scope)], ref=ref, revision=number)
+        return publisher.entitlement(
+            node, [feature("render", seats, scope)], ref=ref, revision=number
+        )
+
     expect(node.install(revision(1, 1)), 201)
     first = origin.acquire()
     expect_problem(origin.post_leases({"feature": "render"}), 409, "no_free_seat")
@@ -47,7 +52,10 @@ def test_a_newer_revision_replaces(node, publisher, origin):
     expect_problem(origin.post_leases({"feature": "render"}), 409, "no_free_seat")
     expect_problem(node.install(revision(2, 100)), 409, "entitlement_outdated")
     assert refs(node) == [ref]
-    assert {lease["lease_ref"] for lease in origin.leases()} == {first["lease_ref"], second["lease_ref"]}
+    assert {lease["lease_ref"] for lease in origin.leases()} == {
+        first["lease_ref"],
+        second["lease_ref"],
+    }
 
 
 def test_a_reduction_takes_no_lease_away(node, publisher, origin):
@@ -55,7 +63,10 @@ def test_a_reduction_takes_no_lease_away(node, publisher, origin):
     ref, scope = str(uuid.uuid4()), str(uuid.uuid4())
 
     def revision(number, seats):
-        return publisher.entitlement(node, [feature("render", seats, scope)], ref=ref, revision=number)
+        return publisher.entitlement(
+            node, [feature("render", seats, scope)], ref=ref, revision=number
+        )
+
     expect(node.install(revision(1, 5)), 201)
     held = [origin.acquire() for _ in range(4)]
     expect(node.install(revision(2, 2)), 201)
@@ -89,8 +100,11 @@ def test_the_end_of_an_entitlement_ends_grants_and_leases(node, publisher, origi
     expect(node.install(publisher.entitlement(node, {"render": 3}, seconds=3)), 201)
     lease = origin.acquire()
     assert lease["expires_in"] <= 3
-    wait_until(lambda: origin.post_leases({"feature": "render"}).status_code != 201, 30,
-               "no grant after the entitlement's end")
+    wait_until(
+        lambda: origin.post_leases({"feature": "render"}).status_code != 201,
+        30,
+        "no grant after the entitlement's end",
+    )
     answer = origin.put_lease(lease["lease_ref"], lease_token=lease["lease_token"])
     assert answer.status_code in (409, 410), answer.text
     assert node.get("/-/ready", token=None).status_code == 200
@@ -99,7 +113,9 @@ def test_the_end_of_an_entitlement_ends_grants_and_leases(node, publisher, origi
 def test_an_entitlement_that_ended_or_has_not_begun(node, publisher):
     now = int(time.time())
     claims = publisher.claims(node, {"render": 1})
-    answer = node.install(publisher.sign({**claims, "nbf": now - 100, "iat": now - 100, "exp": now - 10}))
+    answer = node.install(
+        publisher.sign({**claims, "nbf": now - 100, "iat": now - 100, "exp": now - 10})
+    )
     expect_problem(answer, 422, "entitlement_expired")
     answer = node.install(publisher.sign({**claims, "nbf": now + 3600}))
     expect_problem(answer, 422, "entitlement_not_yet")
@@ -123,13 +139,17 @@ def test_altered(node, publisher):
     more["features"][0]["seats"] = 1000
     forged = ".".join([header, jose.encode(json.dumps(more).encode()), signature])
     expect_problem(node.install(forged), 422, "entitlement_altered")
-    expect_problem(node.install(jose.changed_byte(text, len(text) - 20)), 422, "entitlement_altered")
+    expect_problem(
+        node.install(jose.changed_byte(text, len(text) - 20)), 422, "entitlement_altered"
+    )
     assert refs(node) == []
 
 
 def test_untrusted_publishers(node, publisher):
     stranger = Publisher("Stranger")
-    expect_problem(node.install(stranger.entitlement(node, {"render": 1})), 422, "entitlement_untrusted")
+    expect_problem(
+        node.install(stranger.entitlement(node, {"render": 1})), 422, "entitlement_untrusted"
+    )
     # the right name with a wrong key, and a trusted publisher signing for another name
     impostor = Publisher(publisher.name)
     answer = node.install(impostor.entitlement(node, {"render": 1}))
@@ -168,8 +188,19 @@ def test_same_revision_with_other_content(node, publisher):
     assert answer.json()["code"] in ("entitlement_conflict", "entitlement_outdated")
 
 
-@pytest.mark.parametrize("how", ["none", "hs256", "empty signature", "embedded jwk", "crit", "no typ",
-                                 "lease typ", "unknown kid"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "none",
+        "hs256",
+        "empty signature",
+        "embedded jwk",
+        "crit",
+        "no typ",
+        "lease typ",
+        "unknown kid",
+    ],
+)
 def test_tricks_of_jose(node, publisher, how):
     """RFC 8725, and the fields that let a token choose its own judge."""
     claims = publisher.claims(node, {"render": 1})
@@ -178,7 +209,9 @@ def test_tricks_of_jose(node, publisher, how):
     if how == "none":
         text = jose.assemble({**header, "alg": "none"}, claims, None)
     elif how == "hs256":
-        text = jose.assemble({**header, "alg": "HS256"}, claims, pem_public(publisher.key.public_key()))
+        text = jose.assemble(
+            {**header, "alg": "HS256"}, claims, pem_public(publisher.key.public_key())
+        )
     elif how == "empty signature":
         text = good.rsplit(".", 1)[0] + "."
     elif how == "embedded jwk":
@@ -216,7 +249,11 @@ MALFORMED = {
     "revision fraction": damaged(revision=1.5),
     "revision negative": damaged(revision=-1),
     "exp text": damaged(exp="2099-01-01"),
-    "exp before nbf": lambda claims: {**claims, "exp": claims["nbf"] - 1, "iat": claims["nbf"] - 10},
+    "exp before nbf": lambda claims: {
+        **claims,
+        "exp": claims["nbf"] - 1,
+        "iat": claims["nbf"] - 10,
+    },
     "exp overflow": damaged(exp=2**64),
     "iss with a slash": damaged(iss="../publisher"),
     "iss number": damaged(iss=7),
@@ -230,8 +267,10 @@ MALFORMED = {
     "lease seconds 0": damaged_feature(max_lease_seconds=0),
     "release unknown": damaged_feature(release="sometimes"),
     "scope twice": lambda claims: {**claims, "features": [claims["features"][0]] * 2},
-    "too many features": lambda claims: {**claims, "features": [
-        feature(f"f{n}", 1) for n in range(257)]},
+    "too many features": lambda claims: {
+        **claims,
+        "features": [feature(f"f{n}", 1) for n in range(257)],
+    },
 }
 
 
@@ -253,8 +292,20 @@ def test_malformed_claims(empty_node, publisher, name):
     assert refs(empty_node) == []
 
 
-@pytest.mark.parametrize("body", [b"", b"x", b"..", b"a.b.c", b"{}", b"\xff\xfe", b"e30.e30.e30",
-                                  b"a" * 50000, b"\x00.\x00.\x00"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"x",
+        b"..",
+        b"a.b.c",
+        b"{}",
+        b"\xff\xfe",
+        b"e30.e30.e30",
+        b"a" * 50000,
+        b"\x00.\x00.\x00",
+    ],
+)
 def test_bodies_that_are_no_jws(empty_node, body):
     answer = empty_node.install(body)
     assert answer.status_code in (400, 413, 422), answer.text

@@ -38,16 +38,35 @@ class TestNoHttp2:
         assert data == b"" or data.startswith(b"HTTP/1.1 4"), data[:100]
 
     def test_upgrade(self, shared_node):
-        request = ("GET /-/health HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\n"
-                   "Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n")
+        request = (
+            "GET /-/health HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+            "Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n"
+        )
         data = raw_exchange(shared_node, request.encode(), timeout=3)
         assert data.startswith(b"HTTP/1.1 200"), data[:100]
         assert b"101" not in data.split(b"\r\n")[0]
 
     def test_curl_http2(self, shared_node):
-        done = subprocess.run(["curl", "--noproxy", "*", "--http2", "-sS", "--cacert", shared_node.ca_file, "-o",
-                               "/dev/null", "-w", "%{http_version}", f"{shared_node.url}/-/health"],
-                              text=True, capture_output=True, timeout=30, check=True)
+        done = subprocess.run(
+            [
+                "curl",
+                "--noproxy",
+                "*",
+                "--http2",
+                "-sS",
+                "--cacert",
+                shared_node.ca_file,
+                "-o",
+                "/dev/null",
+                "-w",
+                "%{http_version}",
+                f"{shared_node.url}/-/health",
+            ],
+            text=True,
+            capture_output=True,
+            timeout=30,
+            check=True,
+        )
         assert done.stdout == "1.1"
 
 
@@ -58,14 +77,31 @@ class TestTls:
         context.minimum_version = context.maximum_version = version
         with socket.create_connection(("127.0.0.1", shared_node.port), 20) as plain:
             with context.wrap_socket(plain, server_hostname="localhost") as connection:
-                assert connection.version() == {ssl.TLSVersion.TLSv1_2: "TLSv1.2",
-                                                ssl.TLSVersion.TLSv1_3: "TLSv1.3"}[version]
+                assert (
+                    connection.version()
+                    == {ssl.TLSVersion.TLSv1_2: "TLSv1.2", ssl.TLSVersion.TLSv1_3: "TLSv1.3"}[
+                        version
+                    ]
+                )
 
     @pytest.mark.parametrize("version", ["-tls1", "-tls1_1"])
     def test_versions_refused(self, shared_node, version):
-        done = subprocess.run(["openssl", "s_client", version, "-cipher", "ALL@SECLEVEL=0", "-connect",
-                               f"127.0.0.1:{shared_node.port}"], stdin=subprocess.DEVNULL, text=True,
-                              capture_output=True, timeout=30, check=False)
+        done = subprocess.run(
+            [
+                "openssl",
+                "s_client",
+                version,
+                "-cipher",
+                "ALL@SECLEVEL=0",
+                "-connect",
+                f"127.0.0.1:{shared_node.port}",
+            ],
+            stdin=subprocess.DEVNULL,
+            text=True,
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
         assert "Cipher is (NONE)" in done.stdout, done.stdout
 
     def test_plain_text(self, shared_node):
@@ -93,7 +129,14 @@ class TestHeaders:
             assert re.fullmatch(r"[A-Za-z0-9._-]{1,64}", given), given
 
     def test_every_answer_has_an_id(self, shared_node):
-        for path in ("/", "/-/readme", "/-/ready", "/nothing", "/v1/leases", "/.well-known/jwks.json"):
+        for path in (
+            "/",
+            "/-/readme",
+            "/-/ready",
+            "/nothing",
+            "/v1/leases",
+            "/.well-known/jwks.json",
+        ):
             assert shared_node.get(path, token=None).headers["X-Request-Id"], path
 
     def test_nothing_is_cached_or_sniffed(self, shared_node):
@@ -128,9 +171,16 @@ class TestCors:
         return f"https://{node.settings['DLS_URL']}"
 
     def test_preflight_of_an_allowed_page(self, shared_node):
-        answer = shared_node.call("OPTIONS", "/v1/leases", token=None, headers={
-            "Origin": self.origin_of(shared_node), "Access-Control-Request-Method": "POST",
-            "Access-Control-Request-Headers": "authorization, content-type"})
+        answer = shared_node.call(
+            "OPTIONS",
+            "/v1/leases",
+            token=None,
+            headers={
+                "Origin": self.origin_of(shared_node),
+                "Access-Control-Request-Method": "POST",
+                "Access-Control-Request-Headers": "authorization, content-type",
+            },
+        )
         assert answer.status_code in (200, 204), answer.text
         assert answer.headers["Access-Control-Allow-Origin"] == self.origin_of(shared_node)
         assert "POST" in answer.headers["Access-Control-Allow-Methods"]
@@ -138,16 +188,28 @@ class TestCors:
         assert "Origin" in answer.headers["Vary"]
 
     def test_answer_to_an_allowed_page(self, shared_node):
-        answer = shared_node.get("/.well-known/jwks.json", token=None,
-                                 headers={"Origin": self.origin_of(shared_node)})
+        answer = shared_node.get(
+            "/.well-known/jwks.json", token=None, headers={"Origin": self.origin_of(shared_node)}
+        )
         assert answer.headers["Access-Control-Allow-Origin"] == self.origin_of(shared_node)
 
-    @pytest.mark.parametrize("page", ["https://evil.example", "null", "https://localhost.evil.example",
-                                      "http://localhost", "https://localhost:1"])
+    @pytest.mark.parametrize(
+        "page",
+        [
+            "https://evil.example",
+            "null",
+            "https://localhost.evil.example",
+            "http://localhost",
+            "https://localhost:1",
+        ],
+    )
     def test_other_pages(self, shared_node, page):
         for method in ("OPTIONS", "GET"):
-            answer = shared_node.call(method, "/v1/leases", headers={
-                "Origin": page, "Access-Control-Request-Method": "GET"})
+            answer = shared_node.call(
+                method,
+                "/v1/leases",
+                headers={"Origin": page, "Access-Control-Request-Method": "GET"},
+            )
             assert "Access-Control-Allow-Origin" not in answer.headers
 
     def test_operator_api_has_no_cors(self, shared_node):
@@ -160,7 +222,9 @@ class TestCors:
         for page in ("https://a.example", "https://b.example:8443"):
             answer = node.get("/.well-known/jwks.json", token=None, headers={"Origin": page})
             assert answer.headers["Access-Control-Allow-Origin"] == page
-        answer = node.get("/.well-known/jwks.json", token=None, headers={"Origin": "https://localhost"})
+        answer = node.get(
+            "/.well-known/jwks.json", token=None, headers={"Origin": "https://localhost"}
+        )
         assert "Access-Control-Allow-Origin" not in answer.headers
 
 
@@ -170,8 +234,9 @@ class TestSessions:
     @pytest.fixture
     def signed_in(self, shared_node):
         session = shared_node.new_session()
-        answer = shared_node.post("/-/session", token=None, session=session,
-                                  json={"token": shared_node.admin_token()})
+        answer = shared_node.post(
+            "/-/session", token=None, session=session, json={"token": shared_node.admin_token()}
+        )
         assert answer.status_code in (200, 201, 204), answer.text
         cookie = answer.headers["Set-Cookie"]
         for attribute in ("Secure", "HttpOnly", "SameSite=Strict", "Path=/"):
@@ -190,19 +255,31 @@ class TestSessions:
         origin = Origin.ready(shared_node)
         lease = origin.acquire()
         path = f"/-/lease/{lease['lease_ref']}"
-        for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"},
-                        {"Origin": "https://evil.example"}, {"Origin": "null"}):
+        for headers in (
+            {"Sec-Fetch-Site": "cross-site"},
+            {"Sec-Fetch-Site": "same-site"},
+            {"Origin": "https://evil.example"},
+            {"Origin": "null"},
+        ):
             answer = shared_node.delete(path, token=None, session=signed_in, headers=headers)
             expect_problem(answer, 403, "cross_site")
         assert len(origin.leases()) == 1
-        answer = shared_node.delete(path, token=None, session=signed_in, headers={
-            "Sec-Fetch-Site": "same-origin", "Origin": shared_node.url})
+        answer = shared_node.delete(
+            path,
+            token=None,
+            session=signed_in,
+            headers={"Sec-Fetch-Site": "same-origin", "Origin": shared_node.url},
+        )
         assert answer.status_code == 204, answer.text
         assert origin.leases() == []
 
     def test_signing_out(self, shared_node, signed_in):
-        answer = shared_node.delete("/-/session", token=None, session=signed_in,
-                                    headers={"Sec-Fetch-Site": "same-origin", "Origin": shared_node.url})
+        answer = shared_node.delete(
+            "/-/session",
+            token=None,
+            session=signed_in,
+            headers={"Sec-Fetch-Site": "same-origin", "Origin": shared_node.url},
+        )
         assert answer.status_code in (200, 204), answer.text
         assert not list(signed_in.cookies)
         assert shared_node.get("/-/leases", token=None, session=signed_in).status_code == 401
@@ -210,7 +287,9 @@ class TestSessions:
     def test_altered_cookie(self, shared_node, signed_in):
         (cookie,) = list(signed_in.cookies)
         for value in (cookie.value[:-4] + "AAAA", "", "x", cookie.value.split(".")[0]):
-            answer = shared_node.get("/-/leases", token=None, headers={"Cookie": f"{cookie.name}={value}"})
+            answer = shared_node.get(
+                "/-/leases", token=None, headers={"Cookie": f"{cookie.name}={value}"}
+            )
             assert answer.status_code == 401, value
 
     @pytest.mark.parametrize("token", ["", "x" * 43, None, 7])
@@ -223,7 +302,11 @@ class TestSessions:
         answer = shared_node.get("/-/manage", token=None)
         assert answer.status_code == 200
         policy = answer.headers["Content-Security-Policy"]
-        assert "default-src" in policy and "unsafe-inline" not in policy and "frame-ancestors" in policy
+        assert (
+            "default-src" in policy
+            and "unsafe-inline" not in policy
+            and "frame-ancestors" in policy
+        )
         assert not re.search(r"<script(?![^>]*\bsrc=)[^>]*>\s*\S", answer.text), "an inline script"
         for link in re.findall(r'(?:src|href)="([^"]+)"', answer.text):
             assert not link.startswith(("http:", "https:", "//")), link
@@ -241,9 +324,11 @@ def test_root_leads_to_the_readme(shared_node):
 def test_expect_continue(shared_node, shared_origin):
     """curl sends Expect: 100-continue with larger bodies."""
     body = '{"lease_request_list":[{"feature":"render"}]}'
-    request = (f"POST /v1/leases HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-               f"Authorization: Bearer {shared_origin.token}\r\nExpect: 100-continue\r\n"
-               f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}")
+    request = (
+        f"POST /v1/leases HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Authorization: Bearer {shared_origin.token}\r\nExpect: 100-continue\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}"
+    )
     data = raw_exchange(shared_node, request.encode())
     assert b"HTTP/1.1 201" in data, data[:300]
 
@@ -251,9 +336,13 @@ def test_expect_continue(shared_node, shared_origin):
 def test_a_client_that_leaves_early_disturbs_nobody(shared_node):
     """Connections cut in every phase; then the node still serves, and no seat was lost."""
     origin = Origin.ready(shared_node)
-    body = f'{{"lease_request_list":[{{"feature":"render","candidate_lease_ref":"{uuid.uuid4()}"}}]}}'
-    request = (f"POST /v1/leases HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-               f"Authorization: Bearer {origin.token}\r\nContent-Length: {len(body)}\r\n\r\n{body}").encode()
+    body = (
+        f'{{"lease_request_list":[{{"feature":"render","candidate_lease_ref":"{uuid.uuid4()}"}}]}}'
+    )
+    request = (
+        f"POST /v1/leases HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Authorization: Bearer {origin.token}\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    ).encode()
     context = ssl.create_default_context(cafile=shared_node.ca_file)
     for length in list(range(0, len(request), 97)) + [len(request)]:
         plain = socket.create_connection(("127.0.0.1", shared_node.port), 20)

@@ -14,8 +14,20 @@ from waiting import wait_until
 def test_lease_has_every_member(node, with_seats, origin):
     installed = with_seats(2)
     lease = origin.acquire(duration_seconds=600)
-    assert set(lease) >= {"lease_ref", "origin_ref", "scope_ref", "feature", "count", "created",
-                          "expires", "expires_in", "renew_after", "home", "lease_token", "entitlement"}
+    assert set(lease) >= {
+        "lease_ref",
+        "origin_ref",
+        "scope_ref",
+        "feature",
+        "count",
+        "created",
+        "expires",
+        "expires_in",
+        "renew_after",
+        "home",
+        "lease_token",
+        "entitlement",
+    }
     assert lease["origin_ref"] == origin.ref
     assert lease["count"] == 1
     assert 595 <= lease["expires_in"] <= 600
@@ -31,7 +43,9 @@ def test_renewal_comes_at_the_configured_share(nodes, publisher):
     expect(node.install(publisher.entitlement(node, {"render": 1})), 201)
     lease = Origin.ready(node).acquire(duration_seconds=1000)
     after = lease["renew_after"]
-    seconds = after if isinstance(after, (int, float)) else instant(after) - instant(lease["created"])
+    seconds = (
+        after if isinstance(after, (int, float)) else instant(after) - instant(lease["created"])
+    )
     assert 495 <= seconds <= 505
 
 
@@ -62,7 +76,10 @@ def test_renew_extends_and_keeps_the_home(node, with_seats, origin):
     assert renewed["lease_ref"] == lease["lease_ref"]
     assert renewed["home"] == lease["home"]
     assert instant(renewed["expires"]) > instant(lease["expires"])
-    assert jose.payload_of(renewed["lease_token"])["seq"] > jose.payload_of(lease["lease_token"])["seq"]
+    assert (
+        jose.payload_of(renewed["lease_token"])["seq"]
+        > jose.payload_of(lease["lease_token"])["seq"]
+    )
     # an older token, and none at all, renew the same lease
     assert origin.renew(lease)["lease_ref"] == lease["lease_ref"]
     assert expect(origin.put_lease(lease["lease_ref"]), 200)["lease_ref"] == lease["lease_ref"]
@@ -86,8 +103,11 @@ def test_release_at_expiry_keeps_the_seat(node, publisher, origin):
     origin.release(lease)
     problem = expect_problem(origin.post_leases({"feature": "render"}), 409, "no_free_seat")
     assert abs(instant(problem["next_expected"]) - instant(lease["expires"])) < 1
-    wait_until(lambda: origin.post_leases({"feature": "render"}).status_code == 201, 30,
-               "the seat came back at the end of the lease")
+    wait_until(
+        lambda: origin.post_leases({"feature": "render"}).status_code == 201,
+        30,
+        "the seat came back at the end of the lease",
+    )
     assert time.time() >= instant(lease["expires"]) - 0.1
 
 
@@ -104,8 +124,11 @@ def test_expiry_gives_the_seat_back(node, with_seats, origin):
     with_seats(1)
     lease = origin.acquire(duration_seconds=1)
     expect_problem(origin.post_leases({"feature": "render"}), 409, "no_free_seat")
-    wait_until(lambda: origin.post_leases({"feature": "render"}).status_code == 201, 30,
-               "the seat of an expired lease came back")
+    wait_until(
+        lambda: origin.post_leases({"feature": "render"}).status_code == 201,
+        30,
+        "the seat of an expired lease came back",
+    )
     assert time.time() >= instant(lease["expires"]) - 0.1, "the seat came back too early"
 
 
@@ -114,8 +137,9 @@ def test_renewal_after_expiry_is_refused(node, with_seats, origin):
     with_seats(1)
     lease = origin.acquire(duration_seconds=1)
     wait_until(lambda: time.time() > instant(lease["expires"]) + 0.2, 30, "the lease has expired")
-    expect_problem(origin.put_lease(lease["lease_ref"], lease_token=lease["lease_token"]),
-                   410, "lease_ended")
+    expect_problem(
+        origin.put_lease(lease["lease_ref"], lease_token=lease["lease_token"]), 410, "lease_ended"
+    )
     expect_problem(origin.put_lease(lease["lease_ref"]), 410, "lease_ended")
 
 
@@ -178,8 +202,10 @@ def test_release_all(node, with_seats, origin):
     other = Origin.ready(node)
     kept = other.acquire()
     body = expect(origin.call("DELETE", "/v1/leases"), 200)
-    released = {item["lease_ref"] if isinstance(item, dict) else item
-                for item in body["released_lease_list"]}
+    released = {
+        item["lease_ref"] if isinstance(item, dict) else item
+        for item in body["released_lease_list"]
+    }
     assert released == refs
     assert origin.leases() == []
     assert [lease["lease_ref"] for lease in other.leases()] == [kept["lease_ref"]]
@@ -207,14 +233,17 @@ def test_durations_and_counts_out_of_range(node, with_seats, origin):
         assert answer.status_code == 400, (seconds, answer.text)
         assert answer.json()["code"] in ("duration_out_of_range", "bad_field"), answer.text
     for count in (0, -1):
-        expect_problem(origin.post_leases({"feature": "render", "count": count}),
-                       400, "count_out_of_range")
+        expect_problem(
+            origin.post_leases({"feature": "render", "count": count}), 400, "count_out_of_range"
+        )
     expect_problem(origin.post_leases({"feature": "render", "count": 4}), 409, "count_over_seats")
     assert origin.leases() == []
 
 
 def test_unknown_scope_and_feature(shared_origin):
-    expect_problem(shared_origin.post_leases({"scope_ref": str(uuid.uuid4())}), 404, "scope_unknown")
+    expect_problem(
+        shared_origin.post_leases({"scope_ref": str(uuid.uuid4())}), 404, "scope_unknown"
+    )
     expect_problem(shared_origin.post_leases({"feature": "no-such"}), 404, "scope_unknown")
 
 
@@ -237,8 +266,9 @@ def test_everything_is_there_after_a_restart(node, with_seats, origin):
     origin.release(released)
     origin_list, lease_list = node.origins(), node.leases()
     node.restart()
-    assert {one["lease_ref"]: one["expires"] for one in origin.leases()} == \
-        {one["lease_ref"]: one["expires"] for one in kept}
+    assert {one["lease_ref"]: one["expires"] for one in origin.leases()} == {
+        one["lease_ref"]: one["expires"] for one in kept
+    }
     assert node.origins() == origin_list
     assert node.leases() == lease_list
     for lease in kept:

@@ -1,4 +1,5 @@
-"""Signals: an orderly stop drains, SIGHUP swaps certificates and publishers, a kill loses nothing."""
+"""Signals: an orderly stop drains, SIGHUP swaps certificates and publishers, a kill loses
+nothing."""
 
 import os
 import signal
@@ -35,7 +36,9 @@ def test_sigterm_answers_what_it_has_taken(node, with_seats):
     with blocker.cursor() as cursor:
         cursor.execute("LOCK TABLE lease IN ACCESS EXCLUSIVE MODE")
     answers = []
-    thread = threading.Thread(target=lambda: answers.append(origin.post_leases({"feature": "render"})))
+    thread = threading.Thread(
+        target=lambda: answers.append(origin.post_leases({"feature": "render"}))
+    )
     thread.start()
     waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'lease'::regclass"
     wait_until(lambda: node.cluster.sql(waits, node.database)[0][0] > 0, 60, "the commit waits")
@@ -74,8 +77,9 @@ def test_an_idle_connection_does_not_hold_up_the_end(node, number):
     context = ssl.create_default_context(cafile=node.ca_file)
     plain = socket.create_connection(("127.0.0.1", node.port), 20)
     connection = context.wrap_socket(plain, server_hostname="localhost")
-    half = context.wrap_socket(socket.create_connection(("127.0.0.1", node.port), 20),
-                               server_hostname="localhost")
+    half = context.wrap_socket(
+        socket.create_connection(("127.0.0.1", node.port), 20), server_hostname="localhost"
+    )
     half.sendall(b"POST /v1/leases HTTP/1.1\r\nContent-Length: 100\r\n")
     node.signal(number)
     assert node.process.wait(30) == 0
@@ -102,8 +106,11 @@ def test_sighup_with_a_broken_certificate_changes_nothing(node):
     with open(node.settings["TLS_CERT"], "w", encoding="ascii") as file:
         file.write("garbage")
     node.signal(signal.SIGHUP)
-    wait_until(lambda: any(node.settings["TLS_CERT"] in str(event) for event in node.log_events()), 30,
-               "the log names the file")
+    wait_until(
+        lambda: any(node.settings["TLS_CERT"] in str(event) for event in node.log_events()),
+        30,
+        "the log names the file",
+    )
     assert serial_shown(node) == old
 
 
@@ -145,11 +152,16 @@ def test_ledger_clock_never_goes_back_over_a_kill(node, with_seats):
 
 
 def test_kill_loop():
-    """Done-when 5. The release build takes all 50 rounds; sanitized ones, which are many times slower, a
-    few."""
+    """Done-when 5. The release build takes all 50 rounds; sanitized ones, which are many times
+    slower, a few."""
     rounds = "50" if "sanit" not in build_kind() else "8"
-    done = subprocess.run([sys.executable, os.path.join(ROOT, "tests/faults/kill-loop"), "--count", rounds],
-                          text=True, capture_output=True, timeout=900, check=False)
+    done = subprocess.run(
+        [sys.executable, os.path.join(ROOT, "tests/faults/kill-loop"), "--count", rounds],
+        text=True,
+        capture_output=True,
+        timeout=900,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
 
 

@@ -32,7 +32,14 @@ def role_node(module_nodes, publisher, tmp_path_factory):
     return node
 
 
-READS = ["/-/config", "/-/scopes", "/-/origins", "/-/leases", "/-/entitlements", "/-/instance-token"]
+READS = [
+    "/-/config",
+    "/-/scopes",
+    "/-/origins",
+    "/-/leases",
+    "/-/entitlements",
+    "/-/instance-token",
+]
 
 
 @pytest.mark.parametrize("path", READS)
@@ -47,18 +54,29 @@ def test_who_may_draw_client_tokens(role_node):
         assert answer.status_code == status, role
 
 
-CHANGES = [("DELETE", "/-/origins"), ("DELETE", f"/-/origins/{uuid.uuid4()}"),
-           ("DELETE", f"/-/lease/{uuid.uuid4()}"), ("DELETE", "/-/leases/expired"),
-           ("POST", "/-/entitlements")]
+CHANGES = [
+    ("DELETE", "/-/origins"),
+    ("DELETE", f"/-/origins/{uuid.uuid4()}"),
+    ("DELETE", f"/-/lease/{uuid.uuid4()}"),
+    ("DELETE", "/-/leases/expired"),
+    ("POST", "/-/entitlements"),
+]
 
 
 @pytest.mark.parametrize("method,path", CHANGES)
 def test_only_the_administrator_changes_anything(role_node, method, path):
     origin = Origin.ready(role_node, role_node.client_token())
     for role in ("viewer", "metrics", "enrol"):
-        answer = role_node.call(method, path, token=role_node.tokens[role],
-                                **({"data": "x", "headers": {"Content-Type": "application/jose"}}
-                                   if method == "POST" else {}))
+        answer = role_node.call(
+            method,
+            path,
+            token=role_node.tokens[role],
+            **(
+                {"data": "x", "headers": {"Content-Type": "application/jose"}}
+                if method == "POST"
+                else {}
+            ),
+        )
         expect_problem(answer, 403, "forbidden")
     assert origin.leases() == []
 
@@ -125,15 +143,17 @@ def test_revoke(node, with_seats, origin):
     with_seats(1)
     lease = origin.acquire()
     expect(node.delete(f"/-/lease/{lease['lease_ref']}"), 204)
-    expect_problem(origin.put_lease(lease["lease_ref"], lease_token=lease["lease_token"]),
-                   410, "lease_ended")
+    expect_problem(
+        origin.put_lease(lease["lease_ref"], lease_token=lease["lease_token"]), 410, "lease_ended"
+    )
     assert origin.leases() == []
     assert origin.acquire()
     expect_problem(node.delete(f"/-/lease/{uuid.uuid4()}"), 404, "lease_unknown")
 
 
 def test_purge(nodes, publisher):
-    """R5: an ended record goes when every node knows it and every clock has passed its `expires`."""
+    """R5: an ended record goes when every node knows it and every clock has passed its
+    `expires`."""
     node = nodes.make(ENDED_KEEP_HOURS=0)
     publisher.trust(node.publishers_dir)
     node.start()
@@ -148,10 +168,12 @@ def test_purge(nodes, publisher):
         known = {lease["lease_ref"] for lease in node.leases()}
         assert {kept["lease_ref"]} <= known
         return short["lease_ref"] not in known
+
     wait_until(purged, 30, "the expired lease was purged")
     # released, but its time has not passed: an old token could still revive it
-    expect_problem(origin.put_lease(long["lease_ref"], lease_token=long["lease_token"]),
-                   410, "lease_ended")
+    expect_problem(
+        origin.put_lease(long["lease_ref"], lease_token=long["lease_token"]), 410, "lease_ended"
+    )
     assert [lease["lease_ref"] for lease in origin.leases()] == [kept["lease_ref"]]
 
 

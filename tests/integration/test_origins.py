@@ -31,8 +31,11 @@ def test_a_known_origin_needs_its_secret(shared_node):
     origin = Origin(shared_node).enrol()
     token = shared_node.client_token()
     expect_problem(origin.post_origin(token), 409, "origin_exists")
-    expect_problem(origin.post_origin(token, origin_secret=origin.secret[:-2] + "AA"),
-                   401, "origin_secret_invalid")
+    expect_problem(
+        origin.post_origin(token, origin_secret=origin.secret[:-2] + "AA"),
+        401,
+        "origin_secret_invalid",
+    )
     changed = {**ENVIRONMENT, "hostname": "render-18"}
     body = expect(origin.post_origin(token, origin_secret=origin.secret, environment=changed), 200)
     assert body["environment"]["hostname"] == "render-18"
@@ -42,9 +45,13 @@ def test_a_known_origin_needs_its_secret(shared_node):
 
 
 def test_an_environment_comes_back_as_it_was(shared_node):
-    strange = {"hostname": "ünï \u202e <script>alert(1)</script> \\ \" '; DROP TABLE origins; --\n\t",
-               "os_platform": "плат", "os_version": "🙂", "ip_address_list": [],
-               "fingerprint": {"mac_address_list": []}}
+    strange = {
+        "hostname": "ünï \u202e <script>alert(1)</script> \\ \" '; DROP TABLE origins; --\n\t",
+        "os_platform": "плат",
+        "os_version": "🙂",
+        "ip_address_list": [],
+        "fingerprint": {"mac_address_list": []},
+    }
     origin = Origin(shared_node)
     body = expect(origin.post_origin(shared_node.client_token(), environment=strange), 201)
     assert body["environment"] == strange
@@ -81,8 +88,12 @@ class TestCode:
         code = expect(enrolled.post_code(challenge), 200)["auth_code"]
         sessions = [shared_node.new_session() for _ in range(10)]
         body = {"auth_code": code, "code_verifier": verifier}
-        answers = at_once([lambda s=s: shared_node.post("/v1/auth/token", token=None, session=s, json=body)
-                           for s in sessions])
+        answers = at_once(
+            [
+                lambda s=s: shared_node.post("/v1/auth/token", token=None, session=s, json=body)
+                for s in sessions
+            ]
+        )
         assert sorted(a.status_code for a in answers) == [200] + [401] * 9
 
     def test_needs_the_right_verifier(self, enrolled):
@@ -123,8 +134,11 @@ class TestCode:
     def test_altered_code(self, enrolled):
         verifier, challenge = pkce()
         code = expect(enrolled.post_code(challenge), 200)["auth_code"]
-        expect_problem(enrolled.post_token(jose.changed_byte(code, len(code) // 2), verifier),
-                       401, "auth_code_invalid")
+        expect_problem(
+            enrolled.post_token(jose.changed_byte(code, len(code) // 2), verifier),
+            401,
+            "auth_code_invalid",
+        )
         expect_problem(enrolled.post_token("", verifier), 401, "auth_code_invalid")
 
 
@@ -135,8 +149,11 @@ def test_deletion_refuses_secret_and_token(node, with_seats, origin):
     assert node.origins() == []
     answer = origin.call("GET", "/v1/leases")
     expect_problem(answer, 401, "origin_deleted")
-    expect_problem(origin.put_lease(lease["lease_ref"], lease_token=lease["lease_token"]),
-                   401, "origin_deleted")
+    expect_problem(
+        origin.put_lease(lease["lease_ref"], lease_token=lease["lease_token"]),
+        401,
+        "origin_deleted",
+    )
     _, challenge = pkce()
     answer = origin.post_code(challenge)
     assert answer.status_code == 401, answer.text
@@ -174,14 +191,16 @@ def test_delete_unknown_origin(shared_node):
 
 
 def test_an_origin_proven_by_its_token_becomes_known(nodes, publisher):
-    """Design §5: a client that enrolled elsewhere under the same instance key needs nothing but this
-    node. Here `elsewhere` is a node with the same key files and another database."""
+    """Design §5: a client that enrolled elsewhere under the same instance key needs nothing but
+    this node. Here `elsewhere` is a node with the same key files and another database."""
     first = nodes.make()
     publisher.trust(first.publishers_dir)
     first.start()
     origin = Origin.ready(first)
-    second = nodes.make(INSTANCE_KEY_RSA=f"{first.state_dir}/instance.private.pem",
-                        INSTANCE_KEY_PUB=f"{first.state_dir}/instance.public.pem")
+    second = nodes.make(
+        INSTANCE_KEY_RSA=f"{first.state_dir}/instance.private.pem",
+        INSTANCE_KEY_PUB=f"{first.state_dir}/instance.public.pem",
+    )
     publisher.trust(second.publishers_dir)
     second.start()
     expect(second.install(publisher.entitlement(second, {"render": 1})), 201)
@@ -202,5 +221,9 @@ def test_environment_is_limited(shared_node):
     answer = Origin(shared_node).post_origin(shared_node.client_token(), environment=body)
     assert answer.status_code in (400, 413), answer.text
     text = json.dumps(ENVIRONMENT)
-    assert Origin(shared_node).post_origin(shared_node.client_token(),
-                                           environment=json.loads(text)).status_code == 201
+    assert (
+        Origin(shared_node)
+        .post_origin(shared_node.client_token(), environment=json.loads(text))
+        .status_code
+        == 201
+    )

@@ -1,5 +1,5 @@
-"""Done-when 6: what stops a start. One line on standard error says what is wrong and what to do, and
-the exit code is 78 (EX_CONFIG), so that a supervisor does not try again and again."""
+"""Done-when 6: what stops a start. One line on standard error says what is wrong and what to do,
+and the exit code is 78 (EX_CONFIG), so that a supervisor does not try again and again."""
 
 import os
 import socket
@@ -30,15 +30,36 @@ def refused(node, *words):
 
 # setting, value, and what the line must name
 WRONG = [
-    ("DLS_PORT", "0"), ("DLS_PORT", "65536"), ("DLS_PORT", "https"), ("DLS_PORT", "443x"), ("DLS_PORT", ""),
-    ("DEBUG", "maybe"), ("LOG_FORMAT", "xml"), ("INSTANCE_REF", "one"), ("INSTANCE_REF", "1" * 36),
-    ("HA_ROLE", "LEADER"), ("LEASE_EXPIRE_DAYS", "0"), ("LEASE_EXPIRE_DAYS", "91"),
-    ("LEASE_EXPIRE_DAYS", "-1"), ("LEASE_EXPIRE_DAYS", "1.5"), ("LEASE_EXPIRE_SECONDS", "0"),
-    ("LEASE_EXPIRE_HOURS", "9999999999999999999999"), ("LEASE_RENEWAL_PERIOD", "0"),
-    ("LEASE_RENEWAL_PERIOD", "1"), ("LEASE_RENEWAL_PERIOD", "nan"), ("LEASE_RENEWAL_PERIOD", "0,15"),
-    ("TOKEN_EXPIRE_DAYS", "0"), ("MAX_CLOCK_SKEW", "0"), ("WORKERS", "65"), ("BATCH_MAX", "0"),
-    ("LISTEN", "nowhere"), ("LISTEN", "127.0.0.1:0x50"), ("LISTEN", "256.1.1.1:8443"),
-    ("QUERY_THREADS", "0"), ("CONNECTIONS_MAX", "1"), ("BODY_MAX_KIB", "2000"),
+    ("DLS_PORT", "0"),
+    ("DLS_PORT", "65536"),
+    ("DLS_PORT", "https"),
+    ("DLS_PORT", "443x"),
+    ("DLS_PORT", ""),
+    ("DEBUG", "maybe"),
+    ("LOG_FORMAT", "xml"),
+    ("INSTANCE_REF", "one"),
+    ("INSTANCE_REF", "1" * 36),
+    ("HA_ROLE", "LEADER"),
+    ("LEASE_EXPIRE_DAYS", "0"),
+    ("LEASE_EXPIRE_DAYS", "91"),
+    ("LEASE_EXPIRE_DAYS", "-1"),
+    ("LEASE_EXPIRE_DAYS", "1.5"),
+    ("LEASE_EXPIRE_SECONDS", "0"),
+    ("LEASE_EXPIRE_HOURS", "9999999999999999999999"),
+    ("LEASE_RENEWAL_PERIOD", "0"),
+    ("LEASE_RENEWAL_PERIOD", "1"),
+    ("LEASE_RENEWAL_PERIOD", "nan"),
+    ("LEASE_RENEWAL_PERIOD", "0,15"),
+    ("TOKEN_EXPIRE_DAYS", "0"),
+    ("MAX_CLOCK_SKEW", "0"),
+    ("WORKERS", "65"),
+    ("BATCH_MAX", "0"),
+    ("LISTEN", "nowhere"),
+    ("LISTEN", "127.0.0.1:0x50"),
+    ("LISTEN", "256.1.1.1:8443"),
+    ("QUERY_THREADS", "0"),
+    ("CONNECTIONS_MAX", "1"),
+    ("BODY_MAX_KIB", "2000"),
 ]
 
 
@@ -61,17 +82,32 @@ def test_unknown_names(nodes, tmp_path):
     refused(nodes.make(TWINLEASE_LEASE_EXPIRE_DAYS="1"), "TWINLEASE_LEASE_EXPIRE_DAYS")
     file = tmp_path / "node.conf"
     file.write_text("DLS_PORT=8443\nLEASE_EXPIRY_DAYS=1\n")
-    done = subprocess.run([NODE, "--config", file], env={"PATH": os.environ["PATH"]}, text=True,
-                          capture_output=True, timeout=60, check=False)
+    done = subprocess.run(
+        [NODE, "--config", file],
+        env={"PATH": os.environ["PATH"]},
+        text=True,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == EX_CONFIG
     assert "LEASE_EXPIRY_DAYS" in done.stderr and len(done.stderr.splitlines()) == 1
     assert "2" in done.stderr, "the line number is not named"
 
 
-@pytest.mark.parametrize("arguments", [["--config"], ["--config", "/nonexistent"], ["--nothing"], ["x"]])
+@pytest.mark.parametrize(
+    "arguments", [["--config"], ["--config", "/nonexistent"], ["--nothing"], ["x"]]
+)
 def test_wrong_arguments(arguments):
-    done = subprocess.run([NODE, *arguments], env={"PATH": os.environ["PATH"]}, text=True,
-                          stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(
+        [NODE, *arguments],
+        env={"PATH": os.environ["PATH"]},
+        text=True,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode in (2, 64, EX_CONFIG), done
     assert done.stderr.strip() and done.stdout == ""
 
@@ -80,8 +116,11 @@ def test_settings_from_a_file_and_the_environment_before_it(nodes, tmp_path):
     node = nodes.make()
     names = [name for name in node.settings if name != "LEASE_EXPIRE_SECONDS"]
     file = tmp_path / "node.conf"
-    file.write_text("# a comment\n\n" + "".join(f"{name}={node.settings[name]}\n" for name in names)
-                    + "LEASE_EXPIRE_SECONDS=1000\nTOKEN_EXPIRE_DAYS=3\n")
+    file.write_text(
+        "# a comment\n\n"
+        + "".join(f"{name}={node.settings[name]}\n" for name in names)
+        + "LEASE_EXPIRE_SECONDS=1000\nTOKEN_EXPIRE_DAYS=3\n"
+    )
     node.settings = {"LEASE_EXPIRE_SECONDS": "2000", "STATE_DIR": node.state_dir}
     node.spawn(["--config", str(file)])
     node.wait_ready()
@@ -89,7 +128,9 @@ def test_settings_from_a_file_and_the_environment_before_it(nodes, tmp_path):
     assert "2000" in config and "1000" not in config.replace("10000", "")
 
 
-@pytest.mark.parametrize("content", ["", "garbage", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"])
+@pytest.mark.parametrize(
+    "content", ["", "garbage", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"]
+)
 @pytest.mark.parametrize("name", ["TLS_CERT", "TLS_KEY", "INSTANCE_KEY_RSA", "ADMIN_TOKEN_FILE"])
 def test_files_with_wrong_content(nodes, tmp_path, name, content):
     if name == "ADMIN_TOKEN_FILE" and content.startswith("-"):
@@ -114,9 +155,11 @@ def test_instance_key_that_others_can_read(nodes, tmp_path):
 
 @pytest.mark.parametrize("kind", ["p384", "rsa1024", "public mismatch"])
 def test_instance_keys_of_the_wrong_kind(nodes, tmp_path, kind):
-    key = {"p384": lambda: ec.generate_private_key(ec.SECP384R1()),
-           "rsa1024": lambda: rsa.generate_private_key(65537, 1024),
-           "public mismatch": lambda: jose.make_key("ec")}[kind]()
+    key = {
+        "p384": lambda: ec.generate_private_key(ec.SECP384R1()),
+        "rsa1024": lambda: rsa.generate_private_key(65537, 1024),
+        "public mismatch": lambda: jose.make_key("ec"),
+    }[kind]()
     path, public = tmp_path / "instance.private.pem", tmp_path / "instance.public.pem"
     write_private(path, pem_private(key))
     shown = jose.make_key("ec") if kind == "public mismatch" else key
@@ -168,7 +211,9 @@ class TestDatabase:
         second = nodes.make(database=first.database, INSTANCE_REF=str(uuid.uuid4()))
         refused(second, second.instance_ref)
 
-    @pytest.mark.parametrize("conninfo", ["nonsense", "host=", "postgresql://[", "dbname=x nothing=1"])
+    @pytest.mark.parametrize(
+        "conninfo", ["nonsense", "host=", "postgresql://[", "dbname=x nothing=1"]
+    )
     def test_malformed_connection_string(self, nodes, conninfo):
         line = refused(nodes.make(DATABASE=conninfo))
         assert "DATABASE" in line or "database" in line
@@ -189,8 +234,10 @@ class TestDatabase:
         node.start().stop()
         node.database_is_judged = False
         tables = node.cluster.sql(
-            "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public' "
-            "AND table_name LIKE '%%schema%%' AND data_type IN ('integer', 'bigint')", node.database)
+            "SELECT table_name, column_name FROM information_schema.columns "
+            "WHERE table_schema = 'public' AND table_name LIKE '%%schema%%' AND data_type IN ('integer', 'bigint')",
+            node.database,
+        )
         assert len(tables) >= 1, "where is the schema's version?"
         table, column = tables[0]
         node.cluster.sql(f"INSERT INTO {table} ({column}) SELECT 9999", node.database)
@@ -216,7 +263,9 @@ class TestDatabase:
     def test_that_is_a_standby(self, nodes, private_cluster):
         node = nodes.make(cluster=private_cluster)
         private_cluster.stop()
-        with open(os.path.join(private_cluster.folder, "data", "standby.signal"), "w", encoding="ascii"):
+        with open(
+            os.path.join(private_cluster.folder, "data", "standby.signal"), "w", encoding="ascii"
+        ):
             pass
         private_cluster.start()
         refused(node, "recovery")
@@ -239,11 +288,19 @@ class TestDatabase:
 
 
 def test_help_and_version():
-    for argument, words in (("--help", ("DATABASE", "LEASE_EXPIRE_DAYS", "--config")),
-                            ("--help-markdown", ("| `DATABASE`", "|---", "LEASE_EXPIRE_DAYS")),
-                            ("--version", (".",))):
-        done = subprocess.run([NODE, argument], env={"PATH": os.environ["PATH"]}, text=True,
-                              capture_output=True, timeout=60, check=False)
+    for argument, words in (
+        ("--help", ("DATABASE", "LEASE_EXPIRE_DAYS", "--config")),
+        ("--help-markdown", ("| `DATABASE`", "|---", "LEASE_EXPIRE_DAYS")),
+        ("--version", (".",)),
+    ):
+        done = subprocess.run(
+            [NODE, argument],
+            env={"PATH": os.environ["PATH"]},
+            text=True,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
         assert done.returncode == 0, done
         assert done.stderr == ""
         for word in words:

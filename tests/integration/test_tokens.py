@@ -1,5 +1,5 @@
-"""Done-when 3: what we sign verifies with other people's code, for every key type, and with one byte
-changed it does not."""
+"""Done-when 3: what we sign verifies with other people's code, for every key type, and with one
+byte changed it does not."""
 
 import hashlib
 import json
@@ -19,26 +19,38 @@ from tls import pem_private, pem_public, write_private
 
 @pytest.fixture(scope="module", params=jose.KEY_TYPES)
 def signed(request, module_nodes, tmp_path_factory):
-    """A node whose instance key, and a publisher whose key, are of one type; and one of each token."""
+    """A node whose instance key, and a publisher whose key, are of one type; and one of each
+    token."""
     kind = request.param
     folder = tmp_path_factory.mktemp("keys")
     key = jose.make_key(kind)
     write_private(folder / "instance.private.pem", pem_private(key))
     (folder / "instance.public.pem").write_bytes(pem_public(key.public_key()))
-    node = module_nodes.make(INSTANCE_KEY_RSA=folder / "instance.private.pem",
-                             INSTANCE_KEY_PUB=folder / "instance.public.pem")
+    node = module_nodes.make(
+        INSTANCE_KEY_RSA=folder / "instance.private.pem",
+        INSTANCE_KEY_PUB=folder / "instance.public.pem",
+    )
     publisher = Publisher(kind=kind)
     publisher.trust(node.publishers_dir)
     node.start()
     entitlement = publisher.entitlement(node, {"render": 5})
     expect(node.install(entitlement), 201)
     lease = Origin.ready(node).acquire()
-    assert lease["entitlement"] == entitlement, "the lease does not carry the chain to the publisher"
-    return {"kind": kind, "node": node, "instance": node.jwks()[0],
-            "publisher": jose.jwk(publisher.key.public_key()),
-            "tokens": {"lease": lease["lease_token"], "client": node.client_token(),
-                       "entitlement": lease["entitlement"],
-                       "instance": node.get("/-/instance-token").text.strip()}}
+    assert (
+        lease["entitlement"] == entitlement
+    ), "the lease does not carry the chain to the publisher"
+    return {
+        "kind": kind,
+        "node": node,
+        "instance": node.jwks()[0],
+        "publisher": jose.jwk(publisher.key.public_key()),
+        "tokens": {
+            "lease": lease["lease_token"],
+            "client": node.client_token(),
+            "entitlement": lease["entitlement"],
+            "instance": node.get("/-/instance-token").text.strip(),
+        },
+    }
 
 
 TOKENS = ("lease", "client", "entitlement", "instance")
@@ -52,8 +64,11 @@ def jose_command_verifies(token, key, folder):
     """The `jose` command of Debian's package of that name."""
     (folder / "token").write_text(token)
     (folder / "key").write_text(json.dumps(key))
-    done = subprocess.run(["jose", "jws", "ver", "-i", folder / "token", "-k", folder / "key", "-O", "-"],
-                          capture_output=True, check=False)
+    done = subprocess.run(
+        ["jose", "jws", "ver", "-i", folder / "token", "-k", folder / "key", "-O", "-"],
+        capture_output=True,
+        check=False,
+    )
     return json.loads(done.stdout) if done.returncode == 0 else None
 
 
@@ -71,8 +86,15 @@ def test_algorithm_follows_the_key(signed, name):
     header = jose.header_of(signed["tokens"][name])
     assert header["alg"] == jose.ALGORITHMS[signed["kind"]]
     assert header["kid"] == jose.thumbprint(key_of(signed, name))
-    assert header["typ"] == {"lease": "lease+jwt", "client": "client+jwt",
-                             "entitlement": "entitlement+jwt", "instance": "instance+jwt"}[name]
+    assert (
+        header["typ"]
+        == {
+            "lease": "lease+jwt",
+            "client": "client+jwt",
+            "entitlement": "entitlement+jwt",
+            "instance": "instance+jwt",
+        }[name]
+    )
 
 
 @pytest.mark.parametrize("name", TOKENS)
@@ -91,7 +113,9 @@ def test_jwcrypto_verifies(signed, name):
 def test_jose_command_verifies(signed, name, tmp_path):
     """José 11 knows no EdDSA; there PyJWT and jwcrypto judge alone."""
     token, key = signed["tokens"][name], key_of(signed, name)
-    known = subprocess.run(["jose", "alg"], text=True, capture_output=True, check=True).stdout.split()
+    known = subprocess.run(
+        ["jose", "alg"], text=True, capture_output=True, check=True
+    ).stdout.split()
     if jose.header_of(token)["alg"] not in known:
         assert signed["kind"] == "ed25519"
         return
@@ -101,8 +125,8 @@ def test_jose_command_verifies(signed, name, tmp_path):
 
 @pytest.mark.parametrize("name", TOKENS)
 def test_one_changed_byte_does_not_verify(signed, name):
-    """Every position of the signature and a spread of the rest; the last character of a part may hold
-    unused bits, so it is left out."""
+    """Every position of the signature and a spread of the rest; the last character of a part may
+    hold unused bits, so it is left out."""
     token, key = signed["tokens"][name], key_of(signed, name)
     header, payload, signature = token.split(".")
     dots = {len(header), len(header) + 1 + len(payload)}
@@ -122,7 +146,8 @@ def test_jwks_is_the_instance_key(signed):
 
 
 def test_chain_from_publisher_to_lease(signed):
-    """publisher key -> entitlement -> instance key -> lease token, as a client verifies it offline."""
+    """publisher key -> entitlement -> instance key -> lease token, as a client verifies it
+    offline."""
     tokens = signed["tokens"]
     entitlement = jose.pyjwt_verify(tokens["entitlement"], signed["publisher"])
     assert entitlement["instance_key"] == jose.thumbprint(signed["instance"])
@@ -136,8 +161,22 @@ def test_chain_from_publisher_to_lease(signed):
 
 def test_lease_token_claims(signed):
     claims = jose.payload_of(signed["tokens"]["lease"])
-    for name in ("iss", "sub", "jti", "scope_ref", "feature", "count", "iat", "nbf", "exp", "home",
-                 "adopt", "node", "seq", "ent"):
+    for name in (
+        "iss",
+        "sub",
+        "jti",
+        "scope_ref",
+        "feature",
+        "count",
+        "iat",
+        "nbf",
+        "exp",
+        "home",
+        "adopt",
+        "node",
+        "seq",
+        "ent",
+    ):
         assert name in claims, f"the lease token lacks {name}"
     assert claims["iat"] <= claims["nbf"] <= claims["exp"] or claims["nbf"] <= claims["iat"]
     assert claims["home"] == claims["node"]

@@ -6,8 +6,8 @@ POLL_SECONDS = 0.02
 
 
 def wait_until(condition, seconds, what):
-    """Polls until condition() is true and returns its value; fails with `what` at the deadline. `what`
-    may be a function, to be called for the message."""
+    """Polls until condition() is true and returns its value; fails with `what` at the deadline.
+    `what` may be a function, to be called for the message."""
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
