@@ -30,5 +30,5 @@ struct diag {
 };
 
 /* Writes the sentence (cut to fit) and returns `e`, so that a refusal is one line. diag may be
- * NULL. Control characters are replaced: culprits are often hostile bytes. */
+ * NULL. Control characters and what is no UTF-8 are replaced: culprits are often hostile bytes. */
 enum err diag_set(struct diag *diag, enum err e, const char *format, ...) PRINTF(3, 4);
