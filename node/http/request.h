@@ -64,8 +64,7 @@ struct request {
     struct diag diag;       /* why, with an error that is returned */
     struct command command; /* event: for request_submit(); result and receipt: in `then` */
     void *state;            /* the handler's */
-    struct boot arrived;
-    struct boot submitted;
+    struct boot submitted;  /* when the command was; decided no earlier */
 };
 
 /* ---- reading -------------------------------------------------------------------------------- */

@@ -131,7 +131,7 @@ size_t route_param_index(const struct route *route, const char *name)
             return index;
         index++;
     }
-    must(!"a path parameter that the pattern does not have");
+    must(false); /* the handler asks for a parameter that its pattern does not have */
     return 0;
 }
 

@@ -1,10 +1,6 @@
 /* The route table as data; see route.tbl. */
-#include "http/route.h"
+#include "http/handlers.h"
 #include "http/route.tbl"
-
-#define X(method, pattern, auth, roles, body, query, handler) request_handler handler;
-ROUTE_TBL(X)
-#undef X
 
 const struct route routes[] = {
 #define X(method, pattern, auth, roles, body, query, handler)                                      \

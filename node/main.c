@@ -1,0 +1,365 @@
+/* twinlease-node: reads the settings, makes what is missing (keys, certificate, administrator's
+ * token), wires the parts, and waits for signals.
+ *
+ * Threads: this one only waits for signals; the ledger thread (engine/), query threads
+ * (engine/query), event loops (http/). Exit codes are those of sysexits.h that systemd knows, see
+ * `exits`. */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "config.h"
+#include "http/files.h"
+#include "http/http.h"
+#include "http/tls.h"
+#include "token/publisher.h"
+
+#define QUERY_QUEUE_MAX 256  /* lists and reports waiting for a query thread */
+#define DRAIN_EXTRA_MS  2000 /* beyond the longest request, before lines are cut */
+
+extern char **environ;
+
+struct node {
+    struct config *config;
+    struct instance *instance;
+    struct auth_codes *auth_codes;
+    struct roles *roles;
+    struct trust *trust;
+    struct engine *engine;
+    struct query_pool *queries;
+    struct http *http;
+};
+
+/* ---- options -------------------------------------------------------------------------------- */
+
+enum action { ACTION_RUN, ACTION_CHECK, ACTION_DONE, ACTION_USAGE };
+
+struct options {
+    enum action action;
+    const char *config_file;
+};
+
+static void print_help(void)
+{
+    printf("Usage: twinlease-node [--config FILE] [--check]\n"
+           "       twinlease-node --help[=markdown|man] | --version\n\n"
+           "Runs one node of a Twinlease pair.\n\n"
+           "  --config FILE   read settings from FILE (NAME=value lines); the environment goes "
+           "before it\n"
+           "  --check         check the settings and exit\n"
+           "  --help          show this text; =markdown or =man: the table of settings alone\n"
+           "  --version       show the version\n\n"
+           "SIGHUP reads certificate, key and publishers' keys again; SIGTERM drains and stops.\n"
+           "Exit codes: 0 done, 64 usage, 70 internal error, 78 a setting or the database must be "
+           "put right first.\n\nSettings:\n");
+    config_help(stdout);
+}
+
+static enum action show_help(const char *format)
+{
+    if (!format)
+        print_help();
+    else if (strcmp(format, "markdown") == 0)
+        config_help_markdown(stdout);
+    else if (strcmp(format, "man") == 0)
+        config_help_man(stdout);
+    else
+        return ACTION_USAGE;
+    return ACTION_DONE;
+}
+
+static struct options read_options(int argc, char **argv)
+{
+    static const struct option known[] = { { "config", required_argument, NULL, 'c' },
+                                           { "check", no_argument, NULL, 'k' },
+                                           { "help", optional_argument, NULL, 'h' },
+                                           { "version", no_argument, NULL, 'v' },
+                                           { NULL, 0, NULL, 0 } };
+    struct options options = { .action = ACTION_RUN };
+    int option;
+
+    while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
+        if (option == 'c') {
+            options.config_file = optarg;
+        } else if (option == 'k') {
+            options.action = ACTION_CHECK;
+        } else if (option == 'h') {
+            options.action = show_help(optarg);
+            return options;
+        } else if (option == 'v') {
+            printf("twinlease-node %s\n", TWINLEASE_VERSION);
+            options.action = ACTION_DONE;
+            return options;
+        } else {
+            options.action = ACTION_USAGE;
+            return options;
+        }
+    }
+    if (optind < argc) {
+        fprintf(stderr, "twinlease-node: unexpected argument \"%s\"\n", argv[optind]);
+        options.action = ACTION_USAGE;
+    }
+    return options;
+}
+
+/* ---- the process ---------------------------------------------------------------------------- */
+
+/* Signals for this thread alone; blocked before any other exists. */
+static void block_signals(sigset_t *set)
+{
+    sigemptyset(set);
+    sigaddset(set, SIGTERM);
+    sigaddset(set, SIGINT);
+    sigaddset(set, SIGHUP);
+    int error = pthread_sigmask(SIG_BLOCK, set, NULL);
+    must(error == 0);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+/* No core file with keys in it, no file for others to read, as many connections as the system
+ * allows. */
+static void harden_process(void)
+{
+    struct rlimit files;
+
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    umask(S_IRWXG | S_IRWXO);
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+}
+
+static enum err make_state_dir(const char *path, struct diag *diag)
+{
+    if (mkdir(path, S_IRWXU) == 0 || errno == EEXIST)
+        return ERR_OK;
+    return diag_set(diag, ERR_CONFIG, "STATE_DIR: %s cannot be made (%s)", path, strerror(errno));
+}
+
+/* ---- keys ----------------------------------------------------------------------------------- */
+
+static enum err read_instance_key(const char *path, struct key **out, struct diag *diag)
+{
+    if (file_exists(path))
+        return key_read_private(path, out, diag);
+    AUTO(key_free) struct key *key = key_generate(KEY_EC_P256);
+    enum err e = key_write_private(key, path, false, diag);
+    if (e != ERR_OK)
+        return e;
+    log_event(LOG_INFO, "instance_key_made",
+              "made the instance key %s; the other node of the pair needs a copy of it", path);
+    *out = TAKE(key);
+    return ERR_OK;
+}
+
+/* The public key's file is there for people; it must not contradict the private one. */
+static enum err check_public_key(const struct key *key, const char *path, struct diag *diag)
+{
+    AUTO(buf_fini) struct buf text;
+    AUTO(key_free) struct key *found = NULL;
+    size_t used;
+    enum err e;
+
+    if (!file_exists(path))
+        return key_write_public(key, path, false, diag);
+    buf_init(&text, FILE_SIZE_MAX);
+    if ((e = file_read(path, &text, diag)) != ERR_OK)
+        return e;
+    if ((e = key_parse_public(buf_text(&text), text.length, &found, &used, diag)) != ERR_OK)
+        return diag_set(diag, e, "INSTANCE_KEY_PUB: %s has no public key in PEM", path);
+    if (!key_same(key, found))
+        return diag_set(diag, ERR_KEY_INVALID,
+                        "INSTANCE_KEY_PUB: %s does not belong to INSTANCE_KEY_RSA", path);
+    return ERR_OK;
+}
+
+static enum err open_instance(struct node *node, struct diag *diag)
+{
+    const struct config *config = node->config;
+    AUTO(key_free) struct key *key = NULL;
+    enum err e;
+
+    if ((e = read_instance_key(config->instance_key_rsa, &key, diag)) != ERR_OK)
+        return e;
+    if ((e = check_public_key(key, config->instance_key_pub, diag)) != ERR_OK)
+        return e;
+    node->instance = instance_new(&config->instance_ref, TAKE(key));
+    node->auth_codes = auth_codes_new();
+    return ERR_OK;
+}
+
+/* For the engine, on the ledger thread: an entitlement was verified when it was stored. What counts
+ * now is whether its publisher is still trusted. */
+static enum err open_entitlement(void *context, const char *text, struct entitlement **out,
+                                 bool *trusted, struct diag *diag)
+{
+    struct node *node = context;
+    AUTO(trust_put) struct trust_snapshot *snapshot = trust_get(node->trust);
+    size_t length = strlen(text);
+
+    enum err e = entitlement_verify(trust_publishers(snapshot), &node->config->instance_ref,
+                                    key_thumbprint(instance_key(node->instance)), text, length, -1,
+                                    out, diag);
+    *trusted = e == ERR_OK;
+    if (e == ERR_ENT_UNTRUSTED || e == ERR_ENT_SIGNATURE)
+        return entitlement_read(text, length, out, diag);
+    return e;
+}
+
+/* ---- life ----------------------------------------------------------------------------------- */
+
+static enum err start_engine(struct node *node, struct diag *diag)
+{
+    const struct config *config = node->config;
+
+    return engine_start(
+        &(struct engine_conf){ .database = config->database,
+                               .instance_ref = config->instance_ref,
+                               .peer_expected = config->ha_replicate.host != NULL,
+                               .lease_max_ms = config_lease_max_ms(config),
+                               .ended_keep_ms = config->ended_keep_hours.value * 3600 * 1000,
+                               .clock_skew_max_ms = config->max_clock_skew.value * 1000,
+                               .queue_max = (uint32_t)config->queue_max.value,
+                               .batch_max = (uint32_t)config->batch_max.value,
+                               .entitlement_open = open_entitlement,
+                               .context = node },
+        &node->engine, diag);
+}
+
+static enum err start_http(struct node *node, struct diag *diag)
+{
+    return http_start(&(struct services){ .config = node->config,
+                                          .instance = node->instance,
+                                          .auth_codes = node->auth_codes,
+                                          .engine = node->engine,
+                                          .queries = node->queries,
+                                          .trust = node->trust,
+                                          .roles = node->roles },
+                      &node->http, diag);
+}
+
+static enum err node_start(struct node *node, struct diag *diag)
+{
+    const struct config *config = node->config;
+    enum err e;
+
+    if ((e = make_state_dir(config->state_dir, diag)) != ERR_OK)
+        return e;
+    if ((e = open_instance(node, diag)) != ERR_OK)
+        return e;
+    if ((e = tls_generate_if_absent(config, diag)) != ERR_OK)
+        return e;
+    if ((e = roles_read(config, &node->roles, diag)) != ERR_OK)
+        return e;
+    if ((e = trust_open(config->publisher_keys, &node->trust, diag)) != ERR_OK)
+        return e;
+    if ((e = start_engine(node, diag)) != ERR_OK)
+        return e;
+    node->queries =
+        query_start(config->database, (unsigned)config->query_threads.value, QUERY_QUEUE_MAX);
+    return start_http(node, diag);
+}
+
+/* Takes a half-started node, too. What loops still refer to stays until the process ends. */
+static void node_stop(struct node *node)
+{
+    int64_t drain_ms = node->config->request_timeout.value * 1000 + DRAIN_EXTRA_MS;
+
+    node->http = http_stop(node->http, drain_ms);
+    node->queries = query_stop(node->queries);
+    node->engine = engine_stop(node->engine);
+    node->trust = trust_free(node->trust);
+    node->roles = roles_free(node->roles);
+    node->auth_codes = auth_codes_free(node->auth_codes);
+    node->instance = instance_free(node->instance);
+}
+
+static void reload(struct node *node)
+{
+    struct diag diag = { "" };
+
+    sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%jd", (intmax_t)boot_now().ms * 1000);
+    if (http_reload(node->http, &diag) == ERR_OK)
+        log_event(LOG_INFO, "certificate_reloaded", "new connections use %s",
+                  node->config->tls_cert);
+    else
+        log_event(LOG_ERROR, "certificate_not_reloaded", "%s; the old one stays", diag.text);
+    if (trust_reload(node->trust, &diag) == ERR_OK)
+        log_event(LOG_INFO, "publishers_reloaded", "read the publishers' keys in %s again",
+                  node->config->publisher_keys);
+    else
+        log_event(LOG_ERROR, "publishers_not_reloaded", "%s; the old keys stay", diag.text);
+    sd_notify(0, "READY=1");
+}
+
+static void wait_for_the_end(struct node *node, const sigset_t *signals)
+{
+    int signal_number = 0;
+
+    sd_notify(0, "READY=1\nSTATUS=serving");
+    while (sigwait(signals, &signal_number) == 0 && signal_number == SIGHUP)
+        reload(node);
+    sd_notify(0, "STOPPING=1\nSTATUS=draining");
+    log_event(LOG_INFO, "stopping", "%s: draining",
+              signal_number == SIGINT ? "interrupted" : "asked to stop");
+}
+
+/* What a restart cannot heal (systemd: RestartPreventExitStatus=64 78) and what it might. */
+static int exit_code(enum err e)
+{
+    return e == ERR_OK ? 0 : e == ERR_INTERNAL || e == ERR_STORE_CORRUPT ? EX_SOFTWARE : EX_CONFIG;
+}
+
+static int run(struct config *config, const sigset_t *signals)
+{
+    static struct node node; /* the loops' memory stays reachable until the very end */
+    struct diag diag = { "" };
+
+    node.config = config;
+    enum err e = node_start(&node, &diag);
+    if (e == ERR_OK)
+        wait_for_the_end(&node, signals);
+    node_stop(&node);
+    if (e != ERR_OK)
+        fprintf(stderr, "twinlease-node: %s\n", diag.text[0] ? diag.text : err_info(e)->title);
+    else
+        log_event(LOG_INFO, "stopped", "stopped");
+    return exit_code(e);
+}
+
+int main(int argc, char **argv)
+{
+    struct options options = read_options(argc, argv);
+    struct config *config = NULL;
+    struct diag diag = { "" };
+    sigset_t signals;
+
+    if (options.action == ACTION_DONE)
+        return 0;
+    if (options.action == ACTION_USAGE) {
+        fprintf(stderr, "twinlease-node: see twinlease-node --help\n");
+        return EX_USAGE;
+    }
+    block_signals(&signals);
+    harden_process();
+    enum err e = config_read(options.config_file, environ, &config, &diag);
+    if (e != ERR_OK) {
+        fprintf(stderr, "twinlease-node: %s\n", diag.text);
+        return exit_code(e);
+    }
+    log_init((enum log_format)config->log_format, config->debug ? LOG_DEBUG : LOG_INFO);
+    int code = options.action == ACTION_CHECK ? 0 : run(config, &signals);
+    config_free(config);
+    return code;
+}
