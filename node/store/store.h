@@ -26,13 +26,14 @@ struct store_identity {
 };
 
 /* Connects, refuses an unsafe database (in recovery, read-only, or fsync, full_page_writes or
- * synchronous_commit off), takes the lock (waiting up to lock_wait_ms for a predecessor's session to
- * end), migrates the schema forward, and reads the identity; a new database gets a fresh node_ref.
- * ERR_STORE_AWAY (not reachable, starting up), ERR_STORE_REFUSED (user, password, database name),
- * ERR_STORE_UNSAFE, ERR_STORE_READ_ONLY, ERR_STORE_OWNED, ERR_STORE_SCHEMA, ERR_STORE_FULL: with one sentence
- * in diag that says what to do. */
+ * synchronous_commit off), takes the lock (waiting up to lock_wait_ms for a predecessor's session
+ * to end), migrates the schema forward, and reads the identity; a new database gets a fresh
+ * node_ref. ERR_STORE_AWAY (not reachable, starting up), ERR_STORE_REFUSED (user, password,
+ * database name), ERR_STORE_UNSAFE, ERR_STORE_READ_ONLY, ERR_STORE_OWNED, ERR_STORE_SCHEMA,
+ * ERR_STORE_FULL: with one sentence in diag that says what to do. */
 enum err store_open(const char *conninfo, const struct uuid *instance_ref, int lock_wait_ms,
-                    struct store **out, struct store_identity *identity, struct diag *diag) MUST_USE;
+                    struct store **out, struct store_identity *identity,
+                    struct diag *diag) MUST_USE;
 struct store *store_close(struct store *store); /* NULL in, NULL out */
 
 /* Feeds every committed record to the ledger's load functions, in the order they ask for, in one
@@ -43,8 +44,9 @@ enum err store_load(struct store *store, struct ledger *ledger, store_entitlemen
                     void *context, struct diag *diag) MUST_USE;
 
 /* Writes one batch in one transaction: all rows, the change number, and the clock's ceiling (0: as
- * it is). ERR_OK: committed, *receipt says so. ERR_STORE_UNKNOWN: the outcome is not known. Any other:
- * nothing was written. After any failure the store must be closed and the state loaded again. */
+ * it is). ERR_OK: committed, *receipt says so. ERR_STORE_UNKNOWN: the outcome is not known. Any
+ * other: nothing was written. After any failure the store must be closed and the state loaded
+ * again. */
 enum err store_commit(struct store *store, const struct ledger_changes *changes, int64_t ceiling_ms,
                       struct commit_receipt *receipt, struct diag *diag) MUST_USE;
 
@@ -54,7 +56,7 @@ bool store_alive(struct store *store);
 /* The connection's socket, to wait on for its end while idle. */
 int store_fd(const struct store *store);
 
-/* ---- paged reads -------------------------------------------------------------------------------- */
+/* ---- paged reads ----------------------------------------------------------------------------- */
 
 struct reader;
 
@@ -73,7 +75,7 @@ struct listed_lease {
 };
 struct listed_origin {
     struct origin_row row;
-    char *environment;       /* JSON, "{}" if none was given */
+    char *environment;        /* JSON, "{}" if none was given */
     struct lease_row *leases; /* active ones, if asked for */
     size_t lease_count;
 };
