@@ -197,7 +197,7 @@ static enum err load_ledger(struct engine *engine, const struct uuid *node_ref, 
 static void start_clock(struct engine *engine, int64_t ceiling_ms)
 {
     if (engine->clock_started)
-        ledger_clock_resume(&engine->clock, ceiling_ms);
+        ledger_clock_resume(&engine->clock, wall_now(), boot_now(), ceiling_ms);
     else
         ledger_clock_start(&engine->clock, wall_now(), boot_now(), ceiling_ms,
                            engine->conf.clock_skew_max_ms);

@@ -21,14 +21,6 @@ void ledger_clock_start(struct ledger_clock *clock, struct wall wall, struct boo
     clock->offset_ms = wall.ms - clock->now_ms;
 }
 
-void ledger_clock_resume(struct ledger_clock *clock, int64_t ceiling_ms)
-{
-    must(clock->now_ms > 0);
-    if (ceiling_ms > clock->ceiling_ms && ceiling_ms > clock->now_ms)
-        clock->now_ms = ceiling_ms;
-    clock->ceiling_ms = ceiling_ms;
-}
-
 /* R1: how far the clock moves besides the elapsed time, to follow a small difference. */
 static int64_t slew(struct ledger_clock *clock, int64_t elapsed_ms, int64_t offset_ms)
 {
@@ -59,6 +51,18 @@ int64_t ledger_clock_advance(struct ledger_clock *clock, struct wall wall, struc
     clock->offset_ms = wall.ms - clock->now_ms;
     must(clock->now_ms >= before_ms);
     return clock->now_ms;
+}
+
+/* The time that passed meanwhile is counted first: counted after the jump, it would count twice. */
+void ledger_clock_resume(struct ledger_clock *clock, struct wall wall, struct boot boot,
+                         int64_t ceiling_ms)
+{
+    ledger_clock_advance(clock, wall, boot);
+    if (ceiling_ms > clock->ceiling_ms && ceiling_ms > clock->now_ms) {
+        clock->now_ms = ceiling_ms;
+        clock->offset_ms = wall.ms - clock->now_ms;
+    }
+    clock->ceiling_ms = ceiling_ms;
 }
 
 int64_t ledger_clock_ceiling_wanted(const struct ledger_clock *clock)

@@ -37,7 +37,8 @@ void ledger_clock_start(struct ledger_clock *clock, struct wall wall, struct boo
 
 /* The database was away and is back with this ceiling: the clock goes on, but jumps over times that
  * somebody else may have used meanwhile. */
-void ledger_clock_resume(struct ledger_clock *clock, int64_t ceiling_ms);
+void ledger_clock_resume(struct ledger_clock *clock, struct wall wall, struct boot boot,
+                         int64_t ceiling_ms);
 
 /* Reads the clock: never less than before. */
 int64_t ledger_clock_advance(struct ledger_clock *clock, struct wall wall, struct boot boot);

@@ -1,0 +1,376 @@
+#include "ledger_story.h"
+
+#include "sim/twin.h"
+
+struct uuid ref(char kind, unsigned number)
+{
+    struct uuid uuid = { { (uint8_t)kind } };
+
+    for (size_t i = 0; i < 4; i++)
+        uuid.bytes[15 - i] = (uint8_t)(number >> (8 * i));
+    return uuid;
+}
+
+/* FNV-1a; stands for the hash of the signed text. */
+static uint64_t hash_add(uint64_t hash, const void *bytes, size_t size)
+{
+    for (size_t i = 0; i < size; i++)
+        hash = (hash ^ ((const uint8_t *)bytes)[i]) * 0x100000001b3u;
+    return hash;
+}
+
+static void feature_fill(struct feature *feature, const struct feature_spec *spec)
+{
+    feature->scope_ref = ref('S', spec->scope ? spec->scope : 1);
+    snprintf(feature->name, sizeof feature->name, "%s", spec->name ? spec->name : "render");
+    feature->seats = spec->seats;
+    feature->lease_max_ms =
+        spec->lease_max_ms ? spec->lease_max_ms : (int64_t)LEASE_SECONDS_MAX * 1000;
+    feature->on_release = spec->on_release;
+    feature->on_revoke = spec->on_revoke;
+}
+
+struct entitlement *ent_new(const struct ent_spec *spec)
+{
+    size_t count = 0;
+
+    while (count < ARRAY_SIZE(spec->features) && spec->features[count].seats)
+        count++;
+    struct entitlement *e = entitlement_new(count);
+    e->entitlement_ref = ref('E', spec->ref ? spec->ref : 1);
+    e->revision = spec->revision ? spec->revision : 1;
+    snprintf(e->publisher, sizeof e->publisher, "%s", spec->publisher ? spec->publisher : "acme");
+    e->issued_ms = e->begins_ms = spec->begins_ms ? spec->begins_ms : NOON - DAY;
+    e->ends_ms = spec->ends_ms ? spec->ends_ms : NOON + 365 * DAY;
+    for (size_t i = 0; i < count; i++)
+        feature_fill(&e->features[i], &spec->features[i]);
+    uint64_t hash = hash_add(0xcbf29ce484222325u, e->features, count * sizeof e->features[0]);
+    hash = hash_add(hash, &e->revision, sizeof e->revision);
+    hash = hash_add(hash, &e->begins_ms, 2 * sizeof e->begins_ms);
+    hash = hash_add(hash, &e->entitlement_ref, sizeof e->entitlement_ref);
+    hash = hash_add(hash, e->publisher, strlen(e->publisher));
+    memcpy(e->sha256, &hash, sizeof hash);
+    e->text = mem_strdup("an entitlement");
+    return e;
+}
+
+void story_begin(struct story *s, int peer)
+{
+    struct diag diag = { "" };
+
+    *s = (struct story){
+        .conf = { .self = ref('N', SELF_NODE),
+                  .peer_expected = peer == PAIRED,
+                  .lease_max_ms = DAY,
+                  .hash_seed = { 0x0123456789abcdefu, 0xfedcba9876543210u } },
+        .now_ms = NOON,
+    };
+    assert_int_equal(rows_load(&s->rows, &s->conf, &s->ledger, &diag), ERR_OK);
+}
+
+void story_end(struct story *s)
+{
+    ledger_result_fini(&s->result);
+    s->ledger = ledger_free(s->ledger);
+    rows_fini(&s->rows);
+}
+
+static void tick(struct story *s, struct ledger *l)
+{
+    struct ledger_event event = { .kind = LEDGER_TICK, .now_ms = s->now_ms };
+    struct ledger_result result;
+
+    event.tick.clock_alarm = s->alarm;
+    ledger_step(l, &event, &result);
+    ledger_result_fini(&result);
+}
+
+/* The rows alone must give the same ledger. */
+static void check_reload(struct story *s)
+{
+    struct ledger *again = NULL;
+    struct ledger_conf conf = s->conf;
+    struct diag diag = { "" };
+
+    conf.ended_keep_ms = 1000 * DAY; /* purging is a matter of when, not of what */
+    if (rows_load(&s->rows, &conf, &again, &diag) != ERR_OK)
+        fail_msg("what was committed cannot be loaded: %s", diag.text);
+    tick(s, again);
+    ledger_check(again);
+    must(s->alarm || !ledger_changed(again));
+    if (!s->alarm && twin_difference(s->ledger, again, &diag))
+        fail_msg("loaded is not what was committed: %s", diag.text);
+    ledger_free(again);
+}
+
+void story_commit(struct story *s)
+{
+    const struct ledger_changes *changes = ledger_changes(s->ledger);
+
+    rows_check_batch(&s->rows, changes);
+    rows_apply(&s->rows, changes, 0);
+    ledger_changes_clear(s->ledger);
+    must(!ledger_changed(s->ledger));
+    s->held = false;
+    check_reload(s);
+}
+
+void story_hold(struct story *s)
+{
+    s->held = true;
+}
+
+enum err story_step(struct story *s, struct ledger_event event)
+{
+    event.now_ms = s->now_ms;
+    ledger_result_fini(&s->result);
+    ledger_step(s->ledger, &event, &s->result);
+    ledger_check(s->ledger);
+    rows_check_batch(&s->rows, ledger_changes(s->ledger));
+    if (!s->held)
+        story_commit(s);
+    return s->result.err;
+}
+
+void story_wait(struct story *s, int64_t ms)
+{
+    s->now_ms += ms;
+    story_step(s, (struct ledger_event){ .kind = LEDGER_TICK, .tick.clock_alarm = s->alarm });
+}
+
+void story_restart(struct story *s)
+{
+    struct diag diag = { "" };
+
+    s->ledger = ledger_free(s->ledger);
+    if (rows_load(&s->rows, &s->conf, &s->ledger, &diag) != ERR_OK)
+        fail_msg("cannot be loaded: %s", diag.text);
+    story_wait(s, 0);
+}
+
+/* ---- events --------------------------------------------------------------------------------- */
+
+struct grant_item item_of(const struct lease_spec *spec)
+{
+    static unsigned drawn = 1000000;
+    struct grant_item item = {
+        .by_feature = !spec->scope,
+        .has_lease_ref = spec->lease != 0,
+        .lease_ref = ref('L', spec->lease ? spec->lease : ++drawn),
+        .scope_ref = ref('S', spec->scope),
+        .count = spec->count ? spec->count : 1,
+        .duration_ms = spec->duration_ms,
+    };
+
+    snprintf(item.feature, sizeof item.feature, "%s", spec->feature ? spec->feature : "render");
+    return item;
+}
+
+static struct origin_proof proof_of(const struct story *s, unsigned origin)
+{
+    return (struct origin_proof){ ref('O', origin), s->generation };
+}
+
+enum err story_install(struct story *s, const struct ent_spec *spec)
+{
+    AUTO(entitlement_unref) struct entitlement *e = ent_new(spec);
+
+    return story_step(s, (struct ledger_event){ .kind = LEDGER_INSTALL, .install.entitlement = e });
+}
+
+enum err story_grant_items(struct story *s, unsigned origin, const struct grant_item *items,
+                           size_t count)
+{
+    struct ledger_event event = { .kind = LEDGER_GRANT };
+
+    event.grant.origin = proof_of(s, origin);
+    event.grant.items = items;
+    event.grant.item_count = count;
+    return story_step(s, event);
+}
+
+enum err story_grant(struct story *s, unsigned origin, const struct lease_spec *spec)
+{
+    struct grant_item item = item_of(spec);
+
+    return story_grant_items(s, origin, &item, 1);
+}
+
+enum err story_renew(struct story *s, unsigned origin, unsigned lease,
+                     const struct lease_evidence *evidence)
+{
+    struct ledger_event event = { .kind = LEDGER_RENEW };
+
+    event.renew.origin = proof_of(s, origin);
+    event.renew.lease_ref = ref('L', lease);
+    event.renew.evidence = evidence;
+    return story_step(s, event);
+}
+
+enum err story_release(struct story *s, unsigned origin, unsigned lease,
+                       const struct lease_evidence *evidence)
+{
+    struct ledger_event event = { .kind = LEDGER_RELEASE };
+
+    event.release.origin = proof_of(s, origin);
+    event.release.lease_ref = ref('L', lease);
+    event.release.evidence = evidence;
+    return story_step(s, event);
+}
+
+enum err story_release_all(struct story *s, unsigned origin)
+{
+    struct ledger_event event = { .kind = LEDGER_RELEASE_ALL };
+
+    event.release_all.origin = proof_of(s, origin);
+    return story_step(s, event);
+}
+
+enum err story_revoke(struct story *s, unsigned lease)
+{
+    return story_step(
+        s, (struct ledger_event){ .kind = LEDGER_REVOKE, .revoke.lease_ref = ref('L', lease) });
+}
+
+enum err story_enrol(struct story *s, unsigned origin, bool proven)
+{
+    struct ledger_event event = { .kind = LEDGER_ENROL };
+
+    event.enrol.origin_ref = ref('O', origin);
+    event.enrol.proven = proven;
+    event.enrol.generation = s->generation;
+    event.enrol.environment = "{\"hostname\":\"ws\"}";
+    return story_step(s, event);
+}
+
+enum err story_prove(struct story *s, unsigned origin)
+{
+    struct ledger_event event = { .kind = LEDGER_PROVE };
+
+    event.prove.origin = proof_of(s, origin);
+    return story_step(s, event);
+}
+
+enum err story_list(struct story *s, unsigned origin)
+{
+    struct ledger_event event = { .kind = LEDGER_LIST };
+
+    event.list.origin = proof_of(s, origin);
+    return story_step(s, event);
+}
+
+enum err story_purge(struct story *s, size_t limit)
+{
+    return story_step(s, (struct ledger_event){ .kind = LEDGER_PURGE, .purge.limit = limit });
+}
+
+enum err story_move(struct story *s, unsigned scope, unsigned receiver, int64_t count)
+{
+    struct ledger_event event = { .kind = LEDGER_MOVE };
+
+    event.move.scope_ref = ref('S', scope);
+    event.move.receiver = ref('N', receiver);
+    event.move.count = count;
+    return story_step(s, event);
+}
+
+enum err story_peer_fetched(struct story *s, unsigned node)
+{
+    struct ledger_event event = { .kind = LEDGER_PEER };
+
+    event.peer.node_ref = ref('N', node);
+    event.peer.fetched = true;
+    return story_step(s, event);
+}
+
+enum err story_peer_states(struct story *s, unsigned node, int64_t watermark_ms,
+                           uint64_t acknowledged)
+{
+    struct ledger_event event = { .kind = LEDGER_PEER };
+
+    event.peer.node_ref = ref('N', node);
+    event.peer.fetched = true;
+    event.peer.stated = true;
+    event.peer.watermark_ms = watermark_ms;
+    event.peer.acknowledged = acknowledged == SEEN_ALL ? ledger_seq(s->ledger) : acknowledged;
+    return story_step(s, event);
+}
+
+/* ---- looking ----------------------------------------------------------------------------------
+ */
+
+struct lease_evidence evidence_of(const struct story *s, unsigned origin, unsigned lease,
+                                  unsigned home)
+{
+    return (struct lease_evidence){
+        .lease_ref = ref('L', lease),
+        .home = ref('N', home),
+        .origin_ref = ref('O', origin),
+        .scope_ref = ref('S', 1),
+        .count = 1,
+        .created_ms = s->now_ms,
+        .duration_ms = HOUR,
+        .expires_ms = s->now_ms + HOUR,
+        .adopt = true,
+    };
+}
+
+struct lease_evidence evidence_last(const struct story *s)
+{
+    const struct lease_row *row = last_lease(s);
+
+    return (struct lease_evidence){
+        .lease_ref = row->lease_ref,
+        .home = row->home,
+        .origin_ref = row->origin_ref,
+        .scope_ref = row->scope_ref,
+        .count = row->count,
+        .created_ms = row->created_ms,
+        .duration_ms = row->duration_ms,
+        .expires_ms = row->expires_ms,
+        .adopt = row->shared,
+    };
+}
+
+const struct lease_row *last_lease(const struct story *s)
+{
+    assert_int_equal(s->result.lease_count, 1);
+    return &s->result.leases[0].row;
+}
+
+struct scope_view scope_now(struct story *s, unsigned scope)
+{
+    struct ledger_event event = { .kind = LEDGER_SCOPES, .now_ms = s->now_ms };
+    struct uuid wanted = ref('S', scope);
+    struct scope_view view = { .seats = -1 };
+    struct ledger_result result;
+
+    ledger_step(s->ledger, &event, &result);
+    for (size_t i = 0; i < result.scope_count; i++) {
+        if (uuid_equal(&result.scopes[i].scope_ref, &wanted))
+            view = result.scopes[i];
+    }
+    ledger_result_fini(&result);
+    ledger_check(s->ledger);
+    assert_int_not_equal(view.seats, -1);
+    view.entitlement = NULL;
+    view.feature = NULL;
+    return view;
+}
+
+const struct lease_row *lease_row_of(const struct story *s, unsigned lease, unsigned home)
+{
+    struct uuid lease_ref = ref('L', lease), home_ref = ref('N', home ? home : SELF_NODE);
+
+    return rows_find_lease(&s->rows, &lease_ref, &home_ref);
+}
+
+void assert_outcome(struct story *s, enum err found, enum err expected, const char *call,
+                    const char *file, int line)
+{
+    if (found == expected)
+        return;
+    print_error("%s: %s (%s), not %s\n", call, err_info(found)->code, s->result.diag.text,
+                err_info(expected)->code);
+    _fail(file, line);
+}
