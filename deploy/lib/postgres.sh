@@ -12,10 +12,10 @@
 #   pg_conninfo DIR NAME     prints a libpq connection string for it
 #   pg_socket_dir DIR        prints the folder of its socket (PGHOST)
 #
-# All print nothing when all is well, and one line that says what to do when not. A cluster is reached
-# through a Unix socket in a folder of mode 0700 and in no other way, so whoever can enter that folder
-# is trusted as role postgres: the user it runs as, and root. PostgreSQL refuses to run as root; a
-# cluster made by root runs as user postgres. Nothing here weakens durability: fsync,
+# All print nothing when all is well, and one line that says what to do when not. A cluster is
+# reached through a Unix socket in a folder of mode 0700 and in no other way, so whoever can enter
+# that folder is trusted as role postgres: the user it runs as, and root. PostgreSQL refuses to run
+# as root; a cluster made by root runs as user postgres. Nothing here weakens durability: fsync,
 # full_page_writes and synchronous_commit stay on (the node checks).
 #
 # Settings: PG_BINDIR (folder of initdb and pg_ctl; default: the newest under /usr/lib/postgresql),
@@ -70,8 +70,8 @@ pg_absolute() {
     esac
 }
 
-# The socket folder is DIR/run; if that path is too long for a socket, one in /tmp, whose name is kept
-# in DIR/socket_dir.
+# The socket folder is DIR/run; if that path is too long for a socket, one in /tmp, whose name is
+# kept in DIR/socket_dir.
 pg_socket_dir() {
     local dir
     dir=$(pg_absolute "$1")
@@ -141,14 +141,15 @@ pg_init() {
 
     [ ! -e "$dir/data" ] || { pg_fail "$dir/data exists already"; return; }
     mkdir -p "$dir" || return
-    if [ "$(id -u)" -eq 0 ]; then
-        id -u "$PG_ROLE" >/dev/null 2>&1 ||
-            { pg_fail "there is no user $PG_ROLE to run PostgreSQL as (apt install postgresql)"; return; }
-        chown "$PG_ROLE" "$dir" || return
+    if [ "$(id -u)" -eq 0 ] && ! chown "$PG_ROLE" "$dir" 2>/dev/null; then
+        pg_fail "there is no user $PG_ROLE to run PostgreSQL as (apt install postgresql)"
+        return
     fi
     chmod 0700 "$dir" || return
-    pg_as test -w "$dir" ||
-        { pg_fail "user $PG_ROLE cannot enter $dir: choose a folder whose parents all may enter"; return; }
+    if ! pg_as test -w "$dir"; then
+        pg_fail "user $PG_ROLE cannot enter $dir: choose a folder whose parents all may enter"
+        return
+    fi
     pg_as "$bin/initdb" -D "$dir/data" --username="$PG_ROLE" --auth-local=trust --auth-host=reject \
         --encoding=UTF8 --locale=C.UTF-8 --data-checksums >"$dir/initdb.log" 2>&1 ||
         { pg_fail "initdb failed: $(tail -n 1 "$dir/initdb.log")"; return; }
@@ -156,8 +157,9 @@ pg_init() {
     pg_settings "$(pg_socket_dir "$dir")" | pg_as tee -a "$dir/data/postgresql.conf" >/dev/null
 }
 
-# Prints the server's process id, only if that process is alive and really works in this data folder
-# (pg_ctl also takes a dead process that nobody has collected, or a stranger's with the same number).
+# Prints the server's process id, only if that process is alive and really works in this data
+# folder (pg_ctl also takes a dead process that nobody has collected, or a stranger's with the same
+# number).
 pg_pid() {
     local data pid
     data=$(realpath "$(pg_absolute "$1")/data" 2>/dev/null) || return

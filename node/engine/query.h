@@ -1,5 +1,5 @@
-/* Query threads: reads that need whole tables, on read-only connections, away from the ledger thread
- * and the event loops. */
+/* Query threads: reads that need whole tables, on read-only connections, away from the ledger
+ * thread and the event loops. */
 #pragma once
 
 #include "base/err.h"
@@ -17,5 +17,7 @@ struct query_job {
 
 /* threads: 1 … 16. queue_max: jobs waiting; above it query_submit() says ERR_OVERLOADED. */
 struct query_pool *query_start(const char *conninfo, unsigned threads, uint32_t queue_max);
-struct query_pool *query_stop(struct query_pool *pool); /* NULL in, NULL out; finishes what is queued */
+/* NULL in, NULL out; finishes what is queued. Nobody may submit any more. */
+struct query_pool *query_stop(struct query_pool *pool);
+/* ERR_OVERLOADED: the queue is full. The job was not taken then. */
 enum err query_submit(struct query_pool *pool, struct query_job *job) MUST_USE;
