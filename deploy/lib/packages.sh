@@ -14,7 +14,7 @@ packages_build=(
 )
 
 # To run a node with its database, and to try it by hand.
-packages_run=(postgresql-15 openssl curl ca-certificates)
+packages_run=(postgresql-15 openssl curl jq ca-certificates)
 
 # To run the tests: sanitizers and fuzzers, judges of our tokens and documents, load.
 packages_test=(
