@@ -87,6 +87,15 @@ static int64_t planned(const struct plan *plans, const struct grant_item *items,
     return sum;
 }
 
+static bool in_force(const struct ledger *l, const struct scope *scope)
+{
+    const struct entitlement *e = scope->entitlement;
+
+    return scope->trusted && e->begins_ms <= l->now_ms && l->now_ms < e->ends_ms;
+}
+
+/* Among the scopes of this name that are in force: the one that ends first and has room. If none
+ * has: one that has so many seats at all, so that the denial is about one that will do later. */
 static enum err find_by_feature(struct ledger *l, const struct grant_item *item,
                                 int64_t (*taken)(void *, const struct scope *), void *context,
                                 struct scope **out, struct ledger_result *r)
@@ -94,24 +103,25 @@ static enum err find_by_feature(struct ledger *l, const struct grant_item *item,
     size_t first, count = scope_features_find(l, item->feature, &first);
     const struct feature_entry *entries = l->features.items + first;
     struct scope *best = NULL;
+    int best_fit = -1;
 
     if (!count)
         return diag_set(&r->diag, ERR_SCOPE_UNKNOWN, "no installed entitlement has feature \"%s\"",
                         item->feature);
     for (size_t i = 0; i < count; i++) {
         struct scope *scope = entries[i].scope;
-        if (strcmp(scope->entitlement->publisher, entries[0].scope->entitlement->publisher) != 0)
+        if (!in_force(l, scope))
+            continue;
+        if (best && strcmp(scope->entitlement->publisher, best->entitlement->publisher) != 0)
             return diag_set(&r->diag, ERR_FEATURE_AMBIGUOUS,
                             "publishers %s and %s both have feature \"%s\": ask by scope_ref",
-                            entries[0].scope->entitlement->publisher, scope->entitlement->publisher,
+                            best->entitlement->publisher, scope->entitlement->publisher,
                             item->feature);
-        if (l->now_ms >= scope->entitlement->ends_ms || !scope->trusted)
-            continue;
-        if (!best)
+        bool room = scope_free(scope) - taken(context, scope) >= item->count;
+        int fit = room ? 2 : scope->seats >= item->count;
+        if (fit > best_fit) {
             best = scope;
-        if (scope_free(scope) - taken(context, scope) >= item->count) {
-            best = scope; /* the one that ends first and has room */
-            break;
+            best_fit = fit;
         }
     }
     *out = best ? best : entries[count - 1].scope;

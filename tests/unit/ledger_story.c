@@ -374,3 +374,21 @@ void assert_outcome(struct story *s, enum err found, enum err expected, const ch
                 err_info(expected)->code);
     _fail(file, line);
 }
+
+void assert_same_row(const struct lease_row *found, const struct lease_row *expected)
+{
+    assert_non_null(found);
+    assert_true(uuid_equal(&found->lease_ref, &expected->lease_ref));
+    assert_true(uuid_equal(&found->home, &expected->home));
+    assert_true(uuid_equal(&found->origin_ref, &expected->origin_ref));
+    assert_true(uuid_equal(&found->scope_ref, &expected->scope_ref));
+    assert_int_equal(found->count, expected->count);
+    assert_int_equal(found->state, expected->state);
+    assert_int_equal(found->shared, expected->shared);
+    assert_int_equal(found->created_ms, expected->created_ms);
+    assert_int_equal(found->duration_ms, expected->duration_ms);
+    assert_int_equal(found->expires_ms, expected->expires_ms);
+    assert_int_equal(found->ended_ms, expected->ended_ms);
+    assert_int_equal(found->ended_expires_ms, expected->ended_expires_ms);
+    assert_int_equal(found->seq, expected->seq);
+}

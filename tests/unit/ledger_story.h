@@ -124,6 +124,7 @@ struct scope_view scope_now(struct story *s, unsigned scope);
 /* The committed row; NULL if there is none. home 0: this node. */
 const struct lease_row *lease_row_of(const struct story *s, unsigned lease, unsigned home);
 
+void assert_same_row(const struct lease_row *found, const struct lease_row *expected);
 #define assert_ok(s, call)       assert_outcome((s), (call), ERR_OK, #call, __FILE__, __LINE__)
 #define assert_err(s, err, call) assert_outcome((s), (call), (err), #call, __FILE__, __LINE__)
 void assert_outcome(struct story *s, enum err found, enum err expected, const char *call,
