@@ -17,14 +17,15 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "config.h"
-#include "http/files.h"
 #include "http/http.h"
 #include "http/tls.h"
 #include "token/publisher.h"
 
-#define QUERY_QUEUE_MAX 256  /* lists and reports waiting for a query thread */
+#define QUERY_QUEUE_MAX 256 /* lists and reports waiting for a query thread */
+#define KEY_FILE_MAX    65536
 #define DRAIN_EXTRA_MS  2000 /* beyond the longest request, before lines are cut */
 
 extern char **environ;
@@ -166,15 +167,14 @@ static enum err read_instance_key(const char *path, struct key **out, struct dia
 /* The public key's file is there for people; it must not contradict the private one. */
 static enum err check_public_key(const struct key *key, const char *path, struct diag *diag)
 {
-    AUTO(buf_fini) struct buf text;
+    AUTO(buf_fini) struct buf text = { .max = KEY_FILE_MAX };
     AUTO(key_free) struct key *found = NULL;
     size_t used;
     enum err e;
 
     if (!file_exists(path))
         return key_write_public(key, path, false, diag);
-    buf_init(&text, FILE_SIZE_MAX);
-    if ((e = file_read(path, &text, diag)) != ERR_OK)
+    if ((e = file_read(path, FILE_PUBLIC, &text, diag)) != ERR_OK)
         return e;
     if ((e = key_parse_public(buf_text(&text), text.length, &found, &used, diag)) != ERR_OK)
         return diag_set(diag, e, "INSTANCE_KEY_PUB: %s has no public key in PEM", path);

@@ -137,3 +137,10 @@ enum err file_write(const char *path, const void *bytes, size_t size, unsigned m
     }
     return sync_folder(path, diag);
 }
+
+bool file_exists(const char *path)
+{
+    struct stat status;
+
+    return lstat(path, &status) == 0;
+}

@@ -1,6 +1,8 @@
 /* Small files as a whole: keys, tokens, secrets. Not for event loops: these calls block. */
 #pragma once
 
+#include <stdbool.h>
+
 #include "base/buf.h"
 #include "base/err.h"
 
@@ -20,3 +22,6 @@ enum err file_read(const char *path, enum file_privacy privacy, struct buf *out,
  * if the file exists and !replace, and for everything else that goes wrong. */
 enum err file_write(const char *path, const void *bytes, size_t size, unsigned mode, bool replace,
                     struct diag *diag) MUST_USE;
+
+/* Is there anything of that name, a dangling link included? */
+bool file_exists(const char *path);

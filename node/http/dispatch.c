@@ -241,7 +241,7 @@ static void on_error_answer(h2o_filter_t *self, h2o_req_t *req, h2o_ostream_t **
     struct loop *loop = H2O_STRUCT_FROM_MEMBER(struct loop, ctx, req->conn->ctx);
     struct error_stream *stream = (void *)h2o_add_ostream(req, sizeof *stream, slot);
     char id[REQUEST_ID_MAX + 1], detail[128];
-    AUTO(buf_fini) struct buf text;
+    AUTO(buf_fini) struct buf text = { .max = PROBLEM_MAX };
 
     (void)self;
     request_id_make(loop, &req->headers, id);
@@ -249,7 +249,6 @@ static void on_error_answer(h2o_filter_t *self, h2o_req_t *req, h2o_ostream_t **
     if (req->res.status == 413)
         snprintf(detail, sizeof detail, "the body has more than the %zu bytes that are allowed",
                  loop->http->body_max);
-    buf_init(&text, PROBLEM_MAX);
     problem_write(&(struct problem){ .err = error_code(req->res.status),
                                      .status = req->res.status,
                                      .detail = detail,

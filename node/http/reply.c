@@ -247,7 +247,7 @@ static void send_problem(struct exchange *x, const struct problem *problem)
     h2o_req_t *req = x->req;
     int64_t retry = problem_retry_seconds(problem);
     char seconds[24];
-    AUTO(buf_fini) struct buf text;
+    AUTO(buf_fini) struct buf text = { .max = PROBLEM_MAX };
 
     log_problem(x, problem);
     x->cache_seconds = 0;
@@ -262,7 +262,6 @@ static void send_problem(struct exchange *x, const struct problem *problem)
         add_token(req, H2O_TOKEN_WWW_AUTHENTICATE,
                   problem->err == ERR_TOKEN_MISSING ? "Bearer realm=\"twinlease\""
                                                     : "Bearer error=\"invalid_token\"");
-    buf_init(&text, PROBLEM_MAX);
     problem_write(problem, &text);
     finish(x, problem_status(problem), "application/problem+json",
            h2o_strdup(&req->pool, buf_text(&text), text.length));

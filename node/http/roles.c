@@ -3,10 +3,12 @@
 #include <string.h>
 
 #include "base/base64url.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "base/random.h"
-#include "http/files.h"
 #include "token/key.h"
+
+#define TOKEN_FILE_MAX 4096
 
 struct roles {
     struct {
@@ -18,13 +20,12 @@ struct roles {
 static enum err admin_generate(const char *path, struct diag *diag)
 {
     uint8_t secret[32];
-    AUTO(buf_fini_secret) struct buf text;
+    AUTO(buf_fini_secret) struct buf text = { .max = ROLE_TOKEN_MAX };
 
     random_bytes(secret, sizeof secret);
-    buf_init(&text, ROLE_TOKEN_MAX);
     base64url_append(&text, secret, sizeof secret);
     buf_append(&text, "\n", 1);
-    enum err e = file_write(path, buf_text(&text), text.length, 0600, diag);
+    enum err e = file_write(path, buf_text(&text), text.length, 0600, false, diag);
     explicit_bzero(secret, sizeof secret);
     if (e == ERR_OK)
         log_event(LOG_INFO, "admin_token_made", "the administrator's token is in %s", path);
@@ -56,12 +57,10 @@ static enum err token_hash(const char *path, const struct buf *text, uint8_t sha
 
 static enum err role_read(struct roles *roles, enum role role, const char *path, struct diag *diag)
 {
-    AUTO(buf_fini_secret) struct buf text;
+    AUTO(buf_fini_secret) struct buf text = { .max = TOKEN_FILE_MAX };
     enum err e;
 
-    buf_init(&text, 4096);
-    if ((e = file_check_secret(path, diag)) != ERR_OK ||
-        (e = file_read(path, &text, diag)) != ERR_OK)
+    if ((e = file_read(path, FILE_PRIVATE, &text, diag)) != ERR_OK)
         return e;
     if ((e = token_hash(path, &text, roles->tokens[role].sha256, diag)) != ERR_OK)
         return e;

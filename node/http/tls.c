@@ -5,12 +5,13 @@
 #include <openssl/x509v3.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "base/random.h"
-#include "http/files.h"
 
 #define CIPHERS_TLS12       "ECDHE+AESGCM:ECDHE+CHACHA20"
 #define CERTIFICATE_DAYS    3650
+#define PEM_FILE_MAX        (1u << 20)
 #define EXPIRY_WARNING_DAYS 30
 #define CLOCK_SLACK_SECONDS 3600 /* a client whose clock is a little behind must accept it, too */
 
@@ -53,7 +54,6 @@ static void set_policy(SSL_CTX *tls)
     SSL_CTX_set_session_cache_mode(tls, SSL_SESS_CACHE_OFF); /* tickets do */
     SSL_CTX_set_session_id_context(tls, session_context, sizeof session_context - 1);
     SSL_CTX_set_mode(tls, SSL_MODE_RELEASE_BUFFERS);
-    SSL_CTX_set_default_passwd_cb(tls, no_passphrase);
 }
 
 static void warn_of_expiry(const char *path, const SSL_CTX *tls)
@@ -70,23 +70,38 @@ static void warn_of_expiry(const char *path, const SSL_CTX *tls)
                   path, days);
 }
 
-enum err tls_context_new(const char *cert_path, const char *key_path, SSL_CTX **out,
-                         struct diag *diag)
+static enum err use_key(SSL_CTX *tls, const char *path, struct diag *diag)
 {
-    enum err e = file_check_secret(key_path, diag);
+    AUTO(buf_fini_secret) struct buf text = { .max = PEM_FILE_MAX };
+    enum err e = file_read(path, FILE_PRIVATE, &text, diag);
 
     if (e != ERR_OK)
         return e;
+    AUTO(BIO_free_all) BIO *memory = BIO_new_mem_buf(buf_text(&text), (int)text.length);
+    must(memory);
+    EVP_PKEY *key = PEM_read_bio_PrivateKey(memory, NULL, no_passphrase, NULL);
+    if (!key)
+        return tls_error(diag, path, "no private key in PEM (without a passphrase)");
+    int done = SSL_CTX_use_PrivateKey(tls, key);
+    EVP_PKEY_free(key);
+    if (done != 1)
+        return tls_error(diag, path, "the key does not belong to the certificate");
+    return ERR_OK;
+}
+
+enum err tls_context_new(const char *cert_path, const char *key_path, SSL_CTX **out,
+                         struct diag *diag)
+{
     AUTO(SSL_CTX_free) SSL_CTX *tls = SSL_CTX_new(TLS_server_method());
+
     must(tls);
     set_policy(tls);
     ERR_clear_error();
     if (SSL_CTX_use_certificate_chain_file(tls, cert_path) != 1)
         return tls_error(diag, cert_path, "no certificate chain in PEM");
-    if (SSL_CTX_use_PrivateKey_file(tls, key_path, SSL_FILETYPE_PEM) != 1)
-        return tls_error(diag, key_path, "no private key in PEM that belongs to the certificate");
-    if (SSL_CTX_check_private_key(tls) != 1)
-        return tls_error(diag, key_path, "the key does not belong to the certificate");
+    enum err e = use_key(tls, key_path, diag);
+    if (e != ERR_OK)
+        return e;
     warn_of_expiry(cert_path, tls);
     *out = TAKE(tls);
     return ERR_OK;
@@ -194,7 +209,7 @@ static enum err write_bio(BIO *memory, const char *path, mode_t mode, struct dia
     char *bytes;
     long size = BIO_get_mem_data(memory, &bytes);
 
-    return file_write(path, bytes, (size_t)size, mode, diag);
+    return file_write(path, bytes, (size_t)size, mode, false, diag);
 }
 
 static enum err write_cert(X509 *cert, const char *path, struct diag *diag)
@@ -217,19 +232,18 @@ static enum err write_key(EVP_PKEY *key, const char *path, struct diag *diag)
 static enum err add_ca(X509 *cert, const char *path, struct diag *diag)
 {
     AUTO(BIO_free_all) BIO *memory = BIO_new(BIO_s_mem());
-    AUTO(buf_fini) struct buf text;
+    AUTO(buf_fini) struct buf text = { .max = PEM_FILE_MAX };
     char *bytes;
     enum err e;
 
-    buf_init(&text, FILE_SIZE_MAX);
-    if (file_exists(path) && (e = file_read(path, &text, diag)) != ERR_OK)
+    if (file_exists(path) && (e = file_read(path, FILE_PUBLIC, &text, diag)) != ERR_OK)
         return e;
     must(memory && PEM_write_bio_X509(memory, cert) == 1);
     long size = BIO_get_mem_data(memory, &bytes);
     buf_append(&text, bytes, (size_t)size);
     if (!buf_ok(&text))
         return diag_set(diag, ERR_FILE, "%s: larger than it may be", path);
-    return file_write(path, buf_text(&text), text.length, 0644, diag);
+    return file_write(path, buf_text(&text), text.length, 0644, true, diag);
 }
 
 static enum err generate(const struct config *config, struct diag *diag)
