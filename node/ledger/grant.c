@@ -281,13 +281,19 @@ static void renew_one(struct ledger *l, struct lease *lease)
     lease_extend(l, lease, lease_expires(l, scope, lease_length(l, scope, lease->duration_ms)));
 }
 
+/* True if a ledger could have written such a lease. */
+static bool evidence_plausible(const struct lease_evidence *v)
+{
+    return v->created_ms > 0 && v->duration_ms > 0 && v->expires_ms >= v->created_ms;
+}
+
 /* R4: adoption: only of a shared lease of another home that is known here, and only in its time. */
 static void adopt(struct ledger *l, const struct lease_evidence *v, struct origin *origin)
 {
     const struct scope *scope = scope_find(l, &v->scope_ref);
     int home = node_index(l, &v->home);
 
-    if (!v->adopt || home <= SELF || !scope || l->now_ms >= v->expires_ms)
+    if (!v->adopt || home <= SELF || !scope || l->now_ms >= v->expires_ms || !evidence_plausible(v))
         return;
     struct lease *lease = lease_new(l);
     lease->ref = v->lease_ref;

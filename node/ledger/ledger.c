@@ -221,25 +221,36 @@ static void step_move(struct ledger *l, const struct ledger_event *e, struct led
     move_changed(l, scope, move);
 }
 
-/* R8: W and seen never go back, and nobody has seen what was not written. */
+/* What another node says of itself is refused if it cannot be true. */
+static enum err check_peer(const struct ledger *l, const struct ledger_event *e, struct diag *diag)
+{
+    int known = node_index(l, &e->peer.node_ref);
+
+    if (known == SELF)
+        return diag_set(diag, ERR_BAD_FIELD, "that node is this node");
+    if (known < 0 && l->node_count == LEDGER_NODES_MAX)
+        return diag_set(diag, ERR_BAD_FIELD, "the instance has had %d nodes, which is the limit",
+                        LEDGER_NODES_MAX);
+    if (e->peer.stated && e->peer.acknowledged > l->seq)
+        return diag_set(diag, ERR_BAD_FIELD,
+                        "it acknowledges change %" PRIu64 ", but there are only %" PRIu64,
+                        e->peer.acknowledged, l->seq);
+    if (e->peer.stated && e->peer.watermark_ms < 0)
+        return diag_set(diag, ERR_BAD_FIELD, "its watermark %" PRId64 " is no time",
+                        e->peer.watermark_ms);
+    return ERR_OK;
+}
+
+/* R8: W and seen never go back, and nobody has seen what was not written. A node is written down
+ * when it is first heard of, for R7 counts every one that was ever known. */
 static void step_peer(struct ledger *l, const struct ledger_event *e, struct ledger_result *r)
 {
-    int index = node_learn(l, &e->peer.node_ref);
-
-    if (index <= SELF) {
-        r->err = diag_set(&r->diag, ERR_BAD_FIELD,
-                          index < 0 ? "the instance has had %d nodes, which is the limit"
-                                    : "that node is this node (limit %d)",
-                          LEDGER_NODES_MAX);
+    r->err = check_peer(l, e, &r->diag);
+    if (r->err != ERR_OK)
         return;
-    }
-    struct node *node = &l->nodes[index];
-    if (e->peer.stated && e->peer.acknowledged > l->seq) {
-        r->err = diag_set(&r->diag, ERR_BAD_FIELD,
-                          "it acknowledges change %" PRIu64 ", but there are only %" PRIu64,
-                          e->peer.acknowledged, l->seq);
-        return;
-    }
+    struct node *node = &l->nodes[node_learn(l, &e->peer.node_ref)];
+    if (!node->seq)
+        node_changed(l, node);
     if (e->peer.fetched)
         node->fetched_ms = l->now_ms;
     if (!e->peer.stated)
