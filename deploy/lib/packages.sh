@@ -23,6 +23,9 @@ packages_test=(
     python3-jwcrypto python3-jsonschema openapi-specification jose wrk shellcheck
 )
 
+# For tests/lib/openapi-lint, unless there is an npm already: other sources' nodejs brings its own.
+packages_lint=(nodejs npm)
+
 # Prints those of the named packages that are not installed.
 packages_missing() {
     local name status
@@ -62,7 +65,7 @@ packages_apt_install() {
     return "$result"
 }
 
-# packages_install GROUP...: build, run, test.
+# packages_install GROUP...: build, run, test, lint.
 packages_install() {
     local group log
     packages_wanted=()
