@@ -208,7 +208,8 @@ def sendable():
 
 
 def test_it_names_every_problem_code(document):
-    assert set(document["components"]["schemas"]["ProblemCode"]["enum"]) == set(sendable())
+    problem = document["components"]["schemas"]["Problem"]
+    assert set(problem["properties"]["code"]["enum"]) == set(sendable())
 
 
 def test_every_code_stands_under_its_status_and_with_some_call(document):
