@@ -142,9 +142,8 @@ static void process_key(const struct instance *instance, const struct auth_codes
 
 static bool challenge_valid(const char *challenge)
 {
-    AUTO(buf_fini) struct buf hash;
+    AUTO(buf_fini) struct buf hash = { .max = 32 };
 
-    buf_init(&hash, 32);
     return strlen(challenge) == CODE_CHALLENGE_LENGTH &&
            base64url_decode(challenge, CODE_CHALLENGE_LENGTH, &hash) && hash.length == 32;
 }
@@ -153,7 +152,7 @@ enum err auth_code_make(const struct instance *instance, struct auth_codes *code
                         const struct auth_claims *origin, const char *challenge, int64_t now_ms,
                         struct buf *out, struct diag *diag)
 {
-    AUTO(buf_fini) struct buf payload;
+    AUTO(buf_fini) struct buf payload = { .max = PAYLOAD_MAX };
     char origin_text[UUID_TEXT_SIZE], code_text[UUID_TEXT_SIZE];
     struct uuid code_ref = uuid_random();
     uint8_t key[32];
@@ -170,7 +169,6 @@ enum err auth_code_make(const struct instance *instance, struct auth_codes *code
 
     uuid_format(&origin->origin_ref, origin_text);
     uuid_format(&code_ref, code_text);
-    buf_init(&payload, PAYLOAD_MAX);
     buf_format(&payload,
                CLAIM_ISS ",\"sub\":\"%s\",\"gen\":%u,\"jti\":\"%s\",\"challenge\":\"%s\","
                          "\"expires_ms\":%jd}",
@@ -240,14 +238,13 @@ bool pkce_challenge(const char *verifier, char out[CODE_CHALLENGE_LENGTH + 1])
 {
     static const char unreserved[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
                                      "0123456789-._~";
-    AUTO(buf_fini) struct buf text;
+    AUTO(buf_fini) struct buf text = { .max = CODE_CHALLENGE_LENGTH };
     size_t length = strspn(verifier, unreserved);
     uint8_t hash[32];
 
     if (length < VERIFIER_MIN || length > VERIFIER_MAX || verifier[length] != '\0')
         return false;
     sha256(verifier, length, hash);
-    buf_init(&text, CODE_CHALLENGE_LENGTH);
     base64url_append(&text, hash, sizeof hash);
     must(text.length == CODE_CHALLENGE_LENGTH);
     memcpy(out, text.bytes, CODE_CHALLENGE_LENGTH + 1);

@@ -15,10 +15,9 @@ bool claims_read_seconds(struct json_reader *r, const char *name, bool required,
 
 bool claims_read_sha256(struct json_reader *r, const char *name, uint8_t out[32])
 {
-    AUTO(buf_fini) struct buf hash;
+    AUTO(buf_fini) struct buf hash = { .max = 32 };
     const char *text;
 
-    buf_init(&hash, 32);
     if (!json_read_string(r, name, true, 43, &text))
         return false;
     if (!base64url_decode(text, strlen(text), &hash) || hash.length != 32) {

@@ -388,11 +388,10 @@ enum err entitlement_sign(const struct key *publisher_key, const struct entitlem
                           const struct uuid *instance_ref, const char *instance_thumbprint,
                           struct buf *out, struct diag *diag)
 {
-    AUTO(buf_fini) struct buf payload, text;
+    AUTO(buf_fini) struct buf payload = { .max = ENTITLEMENT_TEXT_MAX };
+    AUTO(buf_fini) struct buf text = { .max = ENTITLEMENT_TEXT_MAX };
     enum err err;
 
-    buf_init(&payload, ENTITLEMENT_TEXT_MAX);
-    buf_init(&text, ENTITLEMENT_TEXT_MAX);
     if ((err = check_names(e, diag)) != ERR_OK)
         return err;
     append_claims(e, instance_ref, instance_thumbprint, &payload);

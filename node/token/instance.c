@@ -144,14 +144,13 @@ enum err instance_verify(const struct instance *instance, enum seal seal, const 
 void origin_secret_make(const struct instance *instance, const struct uuid *origin_ref,
                         uint32_t generation, char out[ORIGIN_SECRET_SIZE])
 {
-    AUTO(buf_fini_secret) struct buf text;
+    AUTO(buf_fini_secret) struct buf text = { .max = ORIGIN_SECRET_SIZE - 1 };
     uint8_t input[sizeof origin_ref->bytes + 4], mac[32];
 
     memcpy(input, origin_ref->bytes, sizeof origin_ref->bytes);
     for (size_t i = 0; i < 4; i++)
         input[sizeof origin_ref->bytes + i] = (uint8_t)(generation >> (24 - 8 * i));
     hmac_sha256(instance->origin_key, input, sizeof input, mac);
-    buf_init(&text, ORIGIN_SECRET_SIZE - 1);
     buf_format(&text, "%u.", (unsigned)generation);
     base64url_append(&text, mac, sizeof mac);
     must(buf_ok(&text));
@@ -186,11 +185,10 @@ enum err origin_secret_check(const struct instance *instance, const struct uuid 
 void auth_token_make(const struct instance *instance, const struct auth_claims *claims,
                      struct buf *out)
 {
-    AUTO(buf_fini) struct buf payload;
+    AUTO(buf_fini) struct buf payload = { .max = PAYLOAD_MAX };
     char origin[UUID_TEXT_SIZE];
 
     uuid_format(&claims->origin_ref, origin);
-    buf_init(&payload, PAYLOAD_MAX);
     buf_format(
         &payload,
         CLAIM_ISS ",\"sub\":\"%s\",\"aud\":\"twinlease\",\"gen\":%u,\"iat\":%jd,\"exp\":%jd}",
@@ -252,10 +250,9 @@ const char *role_name(enum role role)
 void session_make(const struct instance *instance, enum role role, int64_t now_ms,
                   int64_t expires_ms, struct buf *out)
 {
-    AUTO(buf_fini) struct buf payload;
+    AUTO(buf_fini) struct buf payload = { .max = PAYLOAD_MAX };
 
     must(role != ROLE_NONE);
-    buf_init(&payload, PAYLOAD_MAX);
     buf_format(&payload, CLAIM_ISS ",\"role\":\"%s\",\"iat\":%jd,\"exp\":%jd}", instance->ref_text,
                role_name(role), (intmax_t)claims_seconds(now_ms),
                (intmax_t)claims_seconds(expires_ms));

@@ -74,10 +74,9 @@ static void add_text(struct json_object *object, const char *name, const char *t
 
 struct json_object *key_jwk(const struct key *key)
 {
-    AUTO(buf_fini) struct buf text;
+    AUTO(buf_fini) struct buf text = { .max = (size_t)4 * MODULUS_SIZE };
     struct json_object *jwk = NULL;
 
-    buf_init(&text, (size_t)4 * MODULUS_SIZE);
     jwk_append_canonical(key->type, key->pkey, &text);
     must(buf_ok(&text) && json_parse(text.bytes, text.length, &jwk, NULL) == ERR_OK);
     add_text(jwk, "kid", key->thumbprint);
@@ -119,13 +118,12 @@ static EVP_PKEY *build(const char *name, OSSL_PARAM_BLD *builder)
 
 static EVP_PKEY *read_ec(struct json_reader *r)
 {
-    AUTO(buf_fini) struct buf x, y, point;
+    AUTO(buf_fini) struct buf x = { .max = COORDINATE_SIZE };
+    AUTO(buf_fini) struct buf y = { .max = COORDINATE_SIZE };
+    AUTO(buf_fini) struct buf point = { .max = 1 + 2 * COORDINATE_SIZE };
     AUTO(OSSL_PARAM_BLD_free) OSSL_PARAM_BLD *builder = OSSL_PARAM_BLD_new();
 
     must(builder);
-    buf_init(&x, COORDINATE_SIZE);
-    buf_init(&y, COORDINATE_SIZE);
-    buf_init(&point, 1 + 2 * COORDINATE_SIZE);
     if (!read_bytes(r, "x", COORDINATE_SIZE, &x) || !read_bytes(r, "y", COORDINATE_SIZE, &y))
         return NULL;
     buf_append(&point, "\x04", 1); /* uncompressed: SEC 1 §2.3.3 */
@@ -140,9 +138,8 @@ static EVP_PKEY *read_ec(struct json_reader *r)
 static BIGNUM *read_number(struct json_reader *r, const char *name, size_t size_min,
                            size_t size_max)
 {
-    AUTO(buf_fini) struct buf bytes;
+    AUTO(buf_fini) struct buf bytes = { .max = size_max };
 
-    buf_init(&bytes, size_max);
     if (!read_bytes(r, name, size_min, &bytes))
         return NULL;
     if (bytes.bytes[0] ==
@@ -169,9 +166,8 @@ static EVP_PKEY *read_rsa(struct json_reader *r)
 
 static EVP_PKEY *read_ed25519(struct json_reader *r)
 {
-    AUTO(buf_fini) struct buf x;
+    AUTO(buf_fini) struct buf x = { .max = COORDINATE_SIZE };
 
-    buf_init(&x, COORDINATE_SIZE);
     if (!read_bytes(r, "x", COORDINATE_SIZE, &x))
         return NULL;
     return EVP_PKEY_new_raw_public_key_ex(NULL, "ED25519", NULL, (const unsigned char *)x.bytes,

@@ -48,10 +48,9 @@ static enum err split(const char *text, size_t length, struct parts *out, struct
 static enum err parse_part(const char *name, const char *text, size_t length, size_t max,
                            struct json_object **out, struct diag *diag)
 {
-    AUTO(buf_fini) struct buf decoded;
+    AUTO(buf_fini) struct buf decoded = { .max = max };
     struct diag reason = { "" };
 
-    buf_init(&decoded, max);
     if (!base64url_decode(text, length, &decoded))
         return diag_set(diag, ERR_TOKEN_INVALID, "the token's %s is not base64url%s", name,
                         buf_ok(&decoded) ? "" : ", or too long");
@@ -103,6 +102,15 @@ void jws_fini(struct jws *jws)
     *jws = (struct jws){ 0 };
 }
 
+static enum err decode_signature(const struct parts *parts, struct buf *out, struct diag *diag)
+{
+    buf_init(out, KEY_SIGNATURE_MAX);
+    if (!base64url_decode(parts->signature, parts->signature_length, out))
+        return diag_set(diag, ERR_TOKEN_INVALID, "the token's signature is not base64url%s",
+                        buf_ok(out) ? "" : ", or too long");
+    return ERR_OK;
+}
+
 static void hand_over(struct jws *jws, struct jws *out)
 {
     *out = *jws;
@@ -111,6 +119,7 @@ static void hand_over(struct jws *jws, struct jws *out)
 
 enum err jws_parse(const char *text, size_t length, struct jws *out, struct diag *diag)
 {
+    AUTO(buf_fini) struct buf signature = { 0 };
     AUTO(jws_fini) struct jws jws = { 0 };
     struct parts parts;
     enum err e;
@@ -118,6 +127,8 @@ enum err jws_parse(const char *text, size_t length, struct jws *out, struct diag
     if ((e = parse_header(text, length, &parts, &jws, diag)) != ERR_OK)
         return e;
     if ((e = parse_payload(&parts, &jws, diag)) != ERR_OK)
+        return e;
+    if ((e = decode_signature(&parts, &signature, diag)) != ERR_OK)
         return e;
     hand_over(&jws, out);
     return ERR_OK;
@@ -128,9 +139,8 @@ enum err jws_parse(const char *text, size_t length, struct jws *out, struct diag
 
 void jws_header(const struct key *key, const char *typ, struct buf *out)
 {
-    AUTO(buf_fini) struct buf header;
+    AUTO(buf_fini) struct buf header = { .max = HEADER_MAX };
 
-    buf_init(&header, HEADER_MAX);
     buf_format(&header, "{\"alg\":\"%s\",\"typ\":\"%s\",\"kid\":\"%s\"}", key_alg(key), typ,
                key_thumbprint(key));
     must(buf_ok(&header));
@@ -182,9 +192,8 @@ enum err jws_sign_with(const struct key *key, const struct buf *header, const ch
 enum err jws_sign(const struct key *key, const char *typ, const char *payload, size_t payload_size,
                   struct buf *out)
 {
-    AUTO(buf_fini) struct buf header;
+    AUTO(buf_fini) struct buf header = { .max = HEADER_MAX };
 
-    buf_init(&header, HEADER_MAX);
     jws_header(key, typ, &header);
     return jws_sign_with(key, &header, payload, payload_size, out);
 }
@@ -192,12 +201,11 @@ enum err jws_sign(const struct key *key, const char *typ, const char *payload, s
 void jws_mac_sign(const uint8_t key[32], const char *typ, const char *payload, size_t payload_size,
                   struct buf *out)
 {
-    AUTO(buf_fini) struct buf plain, header;
+    AUTO(buf_fini) struct buf plain = { .max = HEADER_MAX };
+    AUTO(buf_fini) struct buf header = { .max = HEADER_MAX };
     size_t begin = out->length;
     uint8_t mac[MAC_SIZE];
 
-    buf_init(&plain, HEADER_MAX);
-    buf_init(&header, HEADER_MAX);
     buf_format(&plain, "{\"alg\":\"" ALG_MAC "\",\"typ\":\"%s\"}", typ);
     base64url_append(&header, plain.bytes, plain.length);
     append_signed_part(&header, payload, payload_size, out);
@@ -217,15 +225,6 @@ static const struct key *find_key(const struct key *const *keys, size_t key_coun
             return keys[i];
     }
     return NULL;
-}
-
-static enum err decode_signature(const struct parts *parts, struct buf *out, struct diag *diag)
-{
-    buf_init(out, KEY_SIGNATURE_MAX);
-    if (!base64url_decode(parts->signature, parts->signature_length, out))
-        return diag_set(diag, ERR_TOKEN_INVALID, "the token's signature is not base64url%s",
-                        buf_ok(out) ? "" : ", or too long");
-    return ERR_OK;
 }
 
 static enum err check_signature(const struct key *const *keys, size_t key_count,

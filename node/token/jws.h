@@ -35,7 +35,8 @@ struct jws {
 void jws_fini(struct jws *jws);
 DEFINE_AUTO_VALUE(struct jws, jws_fini)
 
-/* Splits and parses without verifying: to find out who signed. ERR_TOKEN_INVALID. */
+/* Splits and parses without verifying: to find out who signed. The signature has the right form, no
+ * more is known of it. ERR_TOKEN_INVALID. */
 enum err jws_parse(const char *text, size_t length, struct jws *out, struct diag *diag) MUST_USE;
 
 /* Parses, requires typ, finds kid among keys, verifies. ERR_TOKEN_INVALID, or ERR_TOKEN_PURPOSE if

@@ -81,17 +81,25 @@ static enum err check_private(const struct key *key, struct diag *diag)
 
 static void make_thumbprint(struct key *key)
 {
-    AUTO(buf_fini) struct buf canonical, text;
+    AUTO(buf_fini) struct buf canonical = { .max = 4 * KEY_SIGNATURE_MAX };
+    AUTO(buf_fini) struct buf text = { .max = KEY_THUMBPRINT_SIZE - 1 };
     uint8_t hash[32];
 
-    buf_init(&canonical, 4 * KEY_SIGNATURE_MAX);
-    buf_init(&text, KEY_THUMBPRINT_SIZE - 1);
     jwk_append_canonical(key->type, key->pkey, &canonical);
     must(buf_ok(&canonical));
     sha256(canonical.bytes, canonical.length, hash);
     base64url_append(&text, hash, sizeof hash);
     must(text.length == KEY_THUMBPRINT_SIZE - 1);
     memcpy(key->thumbprint, text.bytes, KEY_THUMBPRINT_SIZE);
+}
+
+/* A file may spell an EC key with a compressed public half or with none. One form for all, because
+ * key_derive() goes over it: converting the file must not change what is derived. */
+static void normalise(EVP_PKEY *pkey)
+{
+    must(EVP_PKEY_set_utf8_string_param(pkey, OSSL_PKEY_PARAM_EC_POINT_CONVERSION_FORMAT,
+                                        OSSL_PKEY_EC_POINT_CONVERSION_FORMAT_UNCOMPRESSED));
+    must(EVP_PKEY_set_int_param(pkey, OSSL_PKEY_PARAM_EC_INCLUDE_PUBLIC, 1));
 }
 
 enum err key_wrap(EVP_PKEY *pkey, bool is_private, struct key **out, struct diag *diag)
@@ -109,6 +117,8 @@ enum err key_wrap(EVP_PKEY *pkey, bool is_private, struct key **out, struct diag
         return e;
     if (is_private && (e = check_private(key, diag)) != ERR_OK)
         return e;
+    if (key->type == KEY_EC_P256)
+        normalise(pkey);
     make_thumbprint(key);
     *out = TAKE(key);
     return ERR_OK;

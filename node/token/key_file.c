@@ -9,10 +9,9 @@
 
 enum err key_read_private(const char *path, struct key **out, struct diag *diag)
 {
-    AUTO(buf_fini_secret) struct buf pem;
+    AUTO(buf_fini_secret) struct buf pem = { .max = KEY_FILE_MAX };
     struct diag reason = { "" };
 
-    buf_init(&pem, KEY_FILE_MAX);
     enum err e = file_read(path, FILE_PRIVATE, &pem, diag);
     if (e != ERR_OK)
         return e;

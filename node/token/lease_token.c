@@ -36,12 +36,11 @@ static void append_claims(const struct instance *instance, const struct lease_cl
 enum err lease_token_sign(const struct instance *instance, const struct lease_claims *claims,
                           const struct commit_receipt *receipt, struct buf *out)
 {
-    AUTO(buf_fini) struct buf payload;
+    AUTO(buf_fini) struct buf payload = { .max = PAYLOAD_MAX };
 
     must(receipt->seq <= INT64_MAX && !uuid_is_nil(&receipt->node_ref));
     if (!feature_name_valid(claims->feature))
         return ERR_INTERNAL;
-    buf_init(&payload, PAYLOAD_MAX);
     append_claims(instance, claims, receipt, &payload);
     must(buf_ok(&payload));
     return jws_sign_with(instance->key, &instance->lease_header, payload.bytes, payload.length,

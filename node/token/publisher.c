@@ -69,11 +69,10 @@ static enum err parse_keys(const struct buf *pem, const char *path, struct publi
 static enum err read_publisher(const char *folder, const char *file, struct publisher *out,
                                struct diag *diag)
 {
-    AUTO(buf_fini) struct buf pem;
+    AUTO(buf_fini) struct buf pem = { .max = PUBLISHER_FILE_MAX };
     char path[PATH_MAX];
     size_t length = strlen(file) - strlen(SUFFIX);
 
-    buf_init(&pem, PUBLISHER_FILE_MAX);
     int size = snprintf(path, sizeof path, "%s/%s", folder, file);
     if (size < 0 || (size_t)size >= sizeof path)
         return diag_set(diag, ERR_FILE, "%s: the path is too long", folder);
