@@ -77,6 +77,7 @@ void credit_changed(struct ledger *l, struct scope *scope, size_t node)
         .scope_ref = scope->ref,
         .node_ref = l->nodes[node].ref,
         .minted = credit->minted,
+        .usable = credit->usable,
         .revision = credit->revision,
         .seq = credit->seq,
     };

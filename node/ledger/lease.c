@@ -1,5 +1,7 @@
 /* The life of a lease: from its grant until its record may be purged. All that takes a seat or
  * gives one back is here. */
+#include <stdlib.h>
+
 #include "ledger/state.h"
 
 #define SLAB_LEASES     1024
@@ -175,8 +177,40 @@ static void unacked_push(struct ledger *l, struct lease *lease)
 
 static bool waits_for_acknowledgement(const struct ledger *l, const struct lease *lease)
 {
-    return lease->home == SELF && lease->shared &&
+    return lease->state != LEASE_ACTIVE && lease->holds && lease->home == SELF && lease->shared &&
            seat_policy(l, lease) == SEAT_RETURN_ACKNOWLEDGED;
+}
+
+static struct lease *unacked_pop(struct ledger *l)
+{
+    struct lease *lease = l->unacked_first;
+
+    l->unacked_first = lease->next;
+    if (!l->unacked_first)
+        l->unacked_last = NULL;
+    lease->next = NULL;
+    return lease;
+}
+
+static int compare_seq(const void *a, const void *b)
+{
+    const struct lease *const *x = a, *const *y = b;
+
+    return (*x)->seq < (*y)->seq ? -1 : (*x)->seq > (*y)->seq;
+}
+
+/* Acknowledgements come in order of change numbers, rows are loaded in any order. */
+void lease_sort_unacked(struct ledger *l)
+{
+    VEC(struct lease *) sorted = { NULL, 0, 0 };
+
+    while (l->unacked_first)
+        vec_push(&sorted, unacked_pop(l));
+    if (sorted.count)
+        qsort(sorted.items, sorted.count, sizeof *sorted.items, compare_seq);
+    for (size_t i = 0; i < sorted.count; i++)
+        unacked_push(l, sorted.items[i]);
+    vec_fini(&sorted);
 }
 
 void lease_insert(struct ledger *l, struct lease *lease)
@@ -193,7 +227,7 @@ void lease_insert(struct ledger *l, struct lease *lease)
         return;
     }
     seat_take(l, lease);
-    if (lease->state != LEASE_ACTIVE && waits_for_acknowledgement(l, lease))
+    if (waits_for_acknowledgement(l, lease))
         unacked_push(l, lease);
 }
 
@@ -247,14 +281,57 @@ void lease_settle_acknowledged(struct ledger *l)
 
     while (l->unacked_first &&
            (!l->unacked_first->holds || l->unacked_first->seq <= acknowledged)) {
-        struct lease *lease = l->unacked_first;
-        l->unacked_first = lease->next;
-        if (!l->unacked_first)
-            l->unacked_last = NULL;
-        lease->next = NULL;
+        struct lease *lease = unacked_pop(l);
         if (lease->holds && lease_seat_back(l, lease))
             waiting_over(l, lease);
     }
+}
+
+/* Seats of ended leases that came back, but for what is in force now should not have. */
+static void seat_take_again(struct ledger *l, struct lease *lease)
+{
+    struct scope *scope = scope_of(l, lease);
+
+    must(!lease->holds && lease->home == SELF);
+    lease->holds = true;
+    scope->held[SELF] += lease->count;
+    scope->waiting += lease->count;
+    if (!lease->in_heap)
+        seat_heap_push(l, lease);
+}
+
+static void graves_drop_holders(struct ledger *l)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < l->graves.count; i++) {
+        if (!l->graves.entries[i].lease->holds)
+            l->graves.entries[kept++] = l->graves.entries[i];
+    }
+    l->graves.count = kept;
+    heap_rebuild(&l->graves);
+}
+
+/* A revision says otherwise when seats come back (R6). It holds for what ended before it as well: a
+ * node that loads sees only what is in force. */
+void lease_settle_policy(struct ledger *l, const struct scope *scope)
+{
+    while (l->unacked_first)
+        unacked_pop(l);
+    for (size_t i = 0; i < l->leases.capacity; i++) {
+        struct lease *lease = l->leases.slots[i];
+        if (!lease || lease->state == LEASE_ACTIVE)
+            continue;
+        bool back = lease_seat_back(l, lease);
+        if (lease->scope == scope->index && lease->holds && back)
+            waiting_over(l, lease);
+        else if (lease->scope == scope->index && !lease->holds && !back)
+            seat_take_again(l, lease);
+        if (waits_for_acknowledgement(l, lease))
+            unacked_push(l, lease);
+    }
+    graves_drop_holders(l);
+    lease_sort_unacked(l);
 }
 
 /* Takes what is due off one heap. */

@@ -55,7 +55,7 @@ uint64_t ledger_seq(const struct ledger *l)
 
 int64_t ledger_next_due(const struct ledger *l)
 {
-    return l->due_ms;
+    return l->clock_alarm ? INT64_MAX : l->due_ms; /* R1: R7 pauses until a tick says otherwise */
 }
 
 struct ledger_counts ledger_counts(const struct ledger *l)

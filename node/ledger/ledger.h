@@ -12,7 +12,8 @@
  * Invariants (ledger_check() asserts them):
  *   - per scope and node, `held` is the sum of the seats of the leases of that home that hold
  * seats;
- *   - free(self) = credits(self) - held(self), never negative except after a reduction (R2);
+ *   - free(self) = credits(self) - held(self), never negative except after a reduction (R2) or
+ * after a revision by which seats come back later (R6);
  *   - a lease holds seats if and only if R6 and R7 say so;
  *   - seq numbers are unique, rise in commit order, and no record carries one above ledger_seq().
  *
@@ -32,8 +33,9 @@
 #define LEASE_ITEMS_MAX       64 /* leases of one request */
 #define LEASE_DURATION_MIN_MS 1000
 #define ORIGIN_LEASES_MAX     1000 /* active leases of one origin */
-#define PEER_FETCH_RECENT_MS  3000 /* R3: a peer that fetched longer ago does not know new leases  \
-                                    */
+#define PEER_FETCH_RECENT_MS                                                                       \
+    3000 /* R3: a peer that fetched longer ago does not know new leases                            \
+          */
 
 /* ---- rows: what is stored, and what a peer is told ------------------------------------------- */
 
@@ -73,10 +75,11 @@ struct origin_row {
     uint64_t seq;
 };
 
-/* Row of R2. minted is set by its owner only. */
+/* Row of R2, set by its owner only. Negative where a node reduces what another one has minted. */
 struct credit_row {
     struct uuid scope_ref, node_ref;
     int64_t minted;
+    int64_t usable;   /* of that, by R2; what once was stays so when the node restarts */
     int64_t revision; /* of the entitlement, up to which the owner has minted */
     uint64_t seq;
 };

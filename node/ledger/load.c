@@ -52,9 +52,10 @@ enum err ledger_load_credit(struct ledger *l, const struct credit_row *row, stru
 
     if (!scope || node < 0)
         return corrupt(diag, "credit", &row->scope_ref, "its scope or node is not known");
-    if (row->minted < 0)
-        return corrupt(diag, "credit", &row->scope_ref, "less than nothing was minted");
+    if (row->usable > row->minted)
+        return corrupt(diag, "credit", &row->scope_ref, "more is usable than was minted");
     scope->credits[node].minted = row->minted;
+    scope->credits[node].usable = row->usable;
     scope->credits[node].revision = row->revision;
     return note_seq(l, row->seq, &scope->credits[node].seq);
 }
@@ -164,6 +165,7 @@ enum err ledger_load_done(struct ledger *l, uint64_t seq, struct diag *diag)
     }
     l->seq = l->changes.seq = seq;
     l->loading = false;
+    lease_sort_unacked(l);
     scope_mints_settle(l);
     lease_settle_acknowledged(l);
     return ERR_OK;

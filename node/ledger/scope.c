@@ -82,12 +82,9 @@ struct scope_view scope_to_view(struct ledger *l, struct scope *scope)
     return view;
 }
 
-/* R2: usable once the peer has acknowledged the mint, or if the instance has no peer. A reduction
- * takes effect at once. */
+/* R2: usable once the peer has acknowledged the mint, or if the instance has no peer. */
 static bool mint_usable(const struct ledger *l, const struct credit *credit)
 {
-    if (credit->minted <= credit->usable)
-        return true;
     if (l->node_count == 1)
         return !l->conf.peer_expected;
     return node_least_acknowledged(l) >= credit->seq;
@@ -97,8 +94,10 @@ void scope_mints_settle(struct ledger *l)
 {
     for (size_t i = 0; i < l->scopes.count; i++) {
         struct credit *own = &l->scopes.items[i]->credits[SELF];
-        if (mint_usable(l, own))
-            own->usable = own->minted;
+        if (own->usable == own->minted || !mint_usable(l, own))
+            continue;
+        own->usable = own->minted;
+        credit_changed(l, l->scopes.items[i], SELF);
     }
 }
 
@@ -156,6 +155,11 @@ static struct scope *scope_new(struct ledger *l, const struct uuid *ref)
     return scope;
 }
 
+static bool returns_differ(const struct feature *a, const struct feature *b)
+{
+    return a->on_release != b->on_release || a->on_revoke != b->on_revoke;
+}
+
 /* Sets what is in force for this scope and mints the difference (R2). At load the stored credits
  * follow, so nothing is minted. */
 static void scope_apply(struct ledger *l, struct scope *scope, struct entitlement *e,
@@ -163,6 +167,8 @@ static void scope_apply(struct ledger *l, struct scope *scope, struct entitlemen
 {
     int64_t seats = feature ? feature->seats : 0;
     int64_t difference = seats - scope->seats;
+
+    bool otherwise = feature && scope->feature && returns_differ(feature, scope->feature);
 
     if (feature) {
         entitlement_unref(scope->entitlement);
@@ -176,10 +182,12 @@ static void scope_apply(struct ledger *l, struct scope *scope, struct entitlemen
     struct credit *own = &scope->credits[SELF];
     own->minted += difference;
     own->revision = e->revision;
-    if (own->minted < own->usable)
+    if (own->minted < own->usable) /* a reduction takes effect at once */
         own->usable = own->minted;
     credit_changed(l, scope, SELF);
     scope_changed(l, scope);
+    if (otherwise)
+        lease_settle_policy(l, scope);
 }
 
 static const struct feature *feature_of(const struct entitlement *e, const struct uuid *scope_ref)

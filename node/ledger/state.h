@@ -53,7 +53,7 @@ struct lease {
 
 struct credit {
     int64_t minted; /* R2, by the node of this index */
-    int64_t usable; /* of that; only tracked for self */
+    int64_t usable; /* of that; as its owner knows */
     int64_t revision;
     uint64_t seq;
     uint32_t row_at;
@@ -175,7 +175,9 @@ void lease_extend(struct ledger *l, struct lease *lease, int64_t expires_ms);
 void lease_end(struct ledger *l, struct lease *lease, enum lease_state state);
 void lease_expire_due(struct ledger *l);          /* R7, and seats that only wait for time */
 void lease_settle_acknowledged(struct ledger *l); /* R6 */
-int64_t lease_next_back(struct ledger *l, struct scope *scope); /* 0: no seat is held */
+void lease_settle_policy(struct ledger *l, const struct scope *scope); /* R6: another revision */
+void lease_sort_unacked(struct ledger *l);                             /* after loading */
+int64_t lease_next_back(struct ledger *l, struct scope *scope);        /* 0: no seat is held */
 size_t lease_purge(struct ledger *l, size_t limit, bool at_once, bool *more); /* R5 */
 bool lease_seat_back(const struct ledger *l, const struct lease *lease);
 void lease_free_all(struct ledger *l);

@@ -62,6 +62,7 @@ void story_begin(struct story *s, int peer)
         .conf = { .self = ref('N', SELF_NODE),
                   .peer_expected = peer == PAIRED,
                   .lease_max_ms = DAY,
+                  .ended_keep_ms = 1000 * DAY,
                   .hash_seed = { 0x0123456789abcdefu, 0xfedcba9876543210u } },
         .now_ms = NOON,
     };
@@ -92,7 +93,7 @@ static void check_reload(struct story *s)
     struct ledger_conf conf = s->conf;
     struct diag diag = { "" };
 
-    conf.ended_keep_ms = 1000 * DAY; /* purging is a matter of when, not of what */
+    conf.ended_keep_ms = 1000 * DAY; /* when records are purged does not matter here */
     if (rows_load(&s->rows, &conf, &again, &diag) != ERR_OK)
         fail_msg("what was committed cannot be loaded: %s", diag.text);
     tick(s, again);

@@ -67,7 +67,7 @@ struct story {
     bool alarm, held;
 };
 
-void story_begin(struct story *s, int peer); /* site: leases up to a day; nothing is kept longer */
+void story_begin(struct story *s, int peer); /* leases up to a day; ended ones kept for years */
 void story_end(struct story *s);
 #define STORY(s, peer)                                                                             \
     struct story s __attribute__((cleanup(story_end)));                                            \
