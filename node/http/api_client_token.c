@@ -54,6 +54,12 @@ static enum err add_scope(struct request *r, const struct scope_view *scope)
     return ERR_OK;
 }
 
+/* Something can be leased of it, now or later. */
+static bool in_force(const struct ledger_result *result, const struct scope_view *scope)
+{
+    return scope->seats > 0 && scope->ends_ms > result->now_ms;
+}
+
 /* By reference or by feature; a feature that several publishers have must be named by reference. */
 static enum err add_named_scope(struct request *r, const char *name)
 {
@@ -64,7 +70,8 @@ static enum err add_named_scope(struct request *r, const char *name)
 
     for (size_t i = 0; i < result->scope_count; i++) {
         const struct scope_view *scope = &result->scopes[i];
-        if (by_ref ? !uuid_equal(&scope->scope_ref, &ref) : strcmp(scope->feature, name) != 0)
+        bool named = by_ref ? uuid_equal(&scope->scope_ref, &ref) : !strcmp(scope->feature, name);
+        if (!named || !in_force(result, scope))
             continue;
         if (found)
             return diag_set(&r->diag, ERR_FEATURE_AMBIGUOUS,
@@ -72,19 +79,18 @@ static enum err add_named_scope(struct request *r, const char *name)
         found = scope;
     }
     if (!found)
-        return diag_set(&r->diag, ERR_SCOPE_UNKNOWN, "no entitlement has a scope or feature %.100s",
-                        name);
+        return diag_set(&r->diag, ERR_SCOPE_UNKNOWN,
+                        "no entitlement in force has a scope or feature %.100s", name);
     return add_scope(r, found);
 }
 
-/* All that can be leased now or later. */
 static enum err add_all_scopes(struct request *r)
 {
     const struct ledger_result *result = &r->command.result;
     enum err e = ERR_OK;
 
     for (size_t i = 0; i < result->scope_count && e == ERR_OK; i++) {
-        if (result->scopes[i].seats > 0 && result->scopes[i].ends_ms > result->now_ms)
+        if (in_force(result, &result->scopes[i]))
             e = add_scope(r, &result->scopes[i]);
     }
     return e;

@@ -142,7 +142,6 @@ enum err operator_instance_token(struct request *r)
     enum err e = instance_token_sign(r->services->instance, request_now_ms(r), &token);
     if (e != ERR_OK)
         return diag_set(&r->diag, ERR_INTERNAL, "the instance token could not be signed");
-    buf_text_append(&token, "\n");
     must(buf_ok(&token));
     reply_header(r, "content-disposition", "attachment; filename=\"instance.tok\"");
     reply_bytes(r, 200, "application/jose", buf_text(&token), token.length);

@@ -124,7 +124,6 @@ struct json_object *operator_origin_json(const struct listed_origin *origin, boo
     struct json_object *json = json_object_new_object();
 
     json_put_uuid(json, "origin_ref", &origin->row.origin_ref);
-    json_put_bool(json, "enrolled", origin->row.enrolled);
     json_put_int(json, "generation", origin->row.generation);
     json_put_time(json, "created", origin->row.created_ms);
     json_put_time(json, "updated", origin->row.updated_ms);

@@ -206,8 +206,8 @@ static enum err query_origins(struct reader *reader, const struct uuid *after, s
     buf_init(&sql, READ_SQL_MAX);
     buf_text_append(&sql, "SELECT ");
     table_select_list(&table_origin, "", &sql);
-    buf_text_append(&sql, ", COALESCE(environment, '{}') FROM origin WHERE origin_ref > $1::uuid "
-                          "ORDER BY origin_ref LIMIT $2::bigint");
+    buf_text_append(&sql, ", COALESCE(environment, '{}') FROM origin WHERE enrolled AND "
+                          "origin_ref > $1::uuid ORDER BY origin_ref LIMIT $2::bigint");
     must(buf_ok(&sql));
     return pg_query(reader->conn, buf_text(&sql), &params, READ_WAIT_MS, out, diag);
 }

@@ -103,6 +103,7 @@ struct entitlement_page {
 /* state < 0: any. with_origin: fill environment. */
 enum err reader_leases(struct reader *, const struct lease_key *after, size_t limit, int state,
                        bool with_origin, struct lease_page *out, struct diag *) MUST_USE;
+/* Enrolled ones; those that were deleted are only remembered for their generation. */
 enum err reader_origins(struct reader *, const struct uuid *after, size_t limit, bool with_leases,
                         struct origin_page *out, struct diag *) MUST_USE;
 /* The newest revision of each. */
