@@ -1,0 +1,320 @@
+#include "transport.h"
+
+#include <curl/curl.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <strings.h>
+
+struct transport {
+    pthread_mutex_t lock; /* guards idle */
+    CURL *idle[TRANSPORT_IDLE_MAX];
+    size_t idle_count;
+    char *ca_pem; /* NULL: the system's */
+};
+
+/* One transfer. */
+struct exchange {
+    CURL *curl;
+    struct curl_slist *headers;
+    struct http_response *response;
+    char reason[CURL_ERROR_SIZE];
+};
+
+static pthread_once_t curl_once = PTHREAD_ONCE_INIT;
+static CURLcode curl_started;
+
+/* Counted inside libcurl, so a program that uses it too is not disturbed; never undone, because
+ * nobody can know when the last thread has left it. */
+static void start_curl(void)
+{
+    curl_started = curl_global_init(CURL_GLOBAL_DEFAULT);
+}
+
+static bool looks_like_pem(const char *pem)
+{
+    return strstr(pem, "-----BEGIN CERTIFICATE-----") != NULL;
+}
+
+enum twinlease_code transport_new(const char *ca_pem, struct transport **out,
+                                  struct twinlease_error *error)
+{
+    must(pthread_once(&curl_once, start_curl) == 0);
+    if (curl_started != CURLE_OK)
+        return fault_set(error, TWINLEASE_ERROR, "libcurl cannot start: %s",
+                         curl_easy_strerror(curl_started));
+    if (ca_pem && !looks_like_pem(ca_pem))
+        return fault_set(error, TWINLEASE_UNTRUSTED,
+                         "the CA certificate is not one in PEM form (BEGIN CERTIFICATE)");
+    struct transport *t = mem_calloc(1, sizeof *t);
+    must(pthread_mutex_init(&t->lock, NULL) == 0);
+    t->ca_pem = ca_pem ? mem_strdup(ca_pem) : NULL;
+    *out = t;
+    return TWINLEASE_OK;
+}
+
+struct transport *transport_free(struct transport *t)
+{
+    if (!t)
+        return NULL;
+    while (t->idle_count)
+        curl_easy_cleanup(t->idle[--t->idle_count]);
+    pthread_mutex_destroy(&t->lock);
+    mem_free(t->ca_pem);
+    mem_free(t);
+    return NULL;
+}
+
+/* ---- handles ----------------------------------------------------------------------------- */
+
+static CURL *take_handle(struct transport *t)
+{
+    CURL *curl = NULL;
+
+    must(pthread_mutex_lock(&t->lock) == 0);
+    if (t->idle_count)
+        curl = t->idle[--t->idle_count];
+    must(pthread_mutex_unlock(&t->lock) == 0);
+    if (!curl)
+        curl = curl_easy_init();
+    must(curl);
+    return curl;
+}
+
+static void give_handle_back(struct transport *t, CURL *curl)
+{
+    curl_easy_reset(curl); /* drops options and pointers to us; keeps connections */
+    must(pthread_mutex_lock(&t->lock) == 0);
+    if (t->idle_count < TRANSPORT_IDLE_MAX) {
+        t->idle[t->idle_count++] = curl;
+        curl = NULL;
+    }
+    must(pthread_mutex_unlock(&t->lock) == 0);
+    if (curl)
+        curl_easy_cleanup(curl);
+}
+
+/* ---- receiving --------------------------------------------------------------------------- */
+
+static size_t on_body(char *bytes, size_t size, size_t count, void *context)
+{
+    struct http_response *response = context;
+
+    buf_append(&response->body, bytes, size * count);
+    return buf_ok(&response->body) ? size * count : 0; /* less: curl ends the transfer */
+}
+
+/* The target of <target>; rel="next" among those of a Link header (RFC 8288). */
+static void read_link(const char *value, size_t length, char *out, size_t out_size)
+{
+    const char *at = value, *end = value + length;
+
+    while (at < end && (at = memchr(at, '<', (size_t)(end - at)))) {
+        const char *close = memchr(at, '>', (size_t)(end - at));
+        if (!close)
+            return;
+        const char *comma = memchr(close, ',', (size_t)(end - close));
+        size_t rest = (size_t)((comma ? comma : end) - close);
+        if (memmem(close, rest, "rel=\"next\"", 10) || memmem(close, rest, "rel=next", 8)) {
+            snprintf(out, out_size, "%.*s", (int)(close - at - 1), at + 1);
+            return;
+        }
+        at = close;
+    }
+}
+
+static bool header_is(const char *line, size_t length, const char *name, const char **value,
+                      size_t *value_length)
+{
+    size_t name_length = strlen(name);
+
+    if (length <= name_length || line[name_length] != ':' ||
+        strncasecmp(line, name, name_length) != 0)
+        return false;
+    line += name_length + 1;
+    length -= name_length + 1;
+    while (length && (*line == ' ' || *line == '\t')) {
+        line++;
+        length--;
+    }
+    while (length && strchr(" \t\r\n", line[length - 1]))
+        length--;
+    *value = line;
+    *value_length = length;
+    return true;
+}
+
+static size_t on_header(char *line, size_t size, size_t count, void *context)
+{
+    struct http_response *response = context;
+    size_t length = size * count, value_length;
+    const char *value;
+
+    if (header_is(line, length, "X-Request-Id", &value, &value_length))
+        snprintf(response->request_id, sizeof response->request_id, "%.*s",
+                 (int)(value_length < 63 ? value_length : 63), value);
+    else if (header_is(line, length, "Content-Type", &value, &value_length))
+        snprintf(response->content_type, sizeof response->content_type, "%.*s",
+                 (int)(value_length < 127 ? value_length : 127), value);
+    else if (header_is(line, length, "Link", &value, &value_length))
+        read_link(value, value_length, response->next, sizeof response->next);
+    return length;
+}
+
+void http_response_fini(struct http_response *response)
+{
+    buf_fini_secret(&response->body); /* secrets and tokens come this way */
+}
+
+struct answer http_answer(const struct http_request *request, const struct http_response *response)
+{
+    return (struct answer){
+        .from = request->base,
+        .status = response->status,
+        .content_type = response->content_type,
+        .request_id = response->request_id,
+        .body = buf_text(&response->body),
+        .length = response->body.length,
+    };
+}
+
+/* ---- sending ----------------------------------------------------------------------------- */
+
+/* libcurl makes its sockets without it, and a child of the program must not inherit them. */
+static int on_socket(void *context, curl_socket_t fd, curlsocktype purpose)
+{
+    (void)context;
+    (void)purpose;
+    return fcntl(fd, F_SETFD, FD_CLOEXEC) == 0 ? CURL_SOCKOPT_OK : CURL_SOCKOPT_ERROR;
+}
+
+/* A refused option means a libcurl that lacks what we rest on: never go on without it. */
+#define SET(option, value) must(curl_easy_setopt(x->curl, option, value) == CURLE_OK)
+
+static void set_trust(struct exchange *x, const struct transport *t)
+{
+    SET(CURLOPT_SSL_VERIFYPEER, 1L);
+    SET(CURLOPT_SSL_VERIFYHOST, 2L);
+    SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+    SET(CURLOPT_PROTOCOLS_STR, "https");
+    SET(CURLOPT_PROXY, "");
+    if (!t->ca_pem)
+        return;
+    struct curl_blob blob = { t->ca_pem, strlen(t->ca_pem), CURL_BLOB_NOCOPY };
+    SET(CURLOPT_CAINFO_BLOB, &blob);
+    SET(CURLOPT_CAPATH, NULL); /* nothing but the blob */
+}
+
+static void add_header(struct exchange *x, const char *name, const char *value)
+{
+    struct buf line;
+
+    buf_init(&line, strlen(name) + strlen(value) + 2);
+    buf_format(&line, "%s: %s", name, value);
+    must(buf_ok(&line));
+    x->headers = curl_slist_append(x->headers, line.bytes);
+    must(x->headers);
+    buf_fini_secret(&line);
+}
+
+static void set_request(struct exchange *x, const struct http_request *request)
+{
+    AUTO(buf_fini) struct buf url;
+
+    buf_init(&url, strlen(request->base) + strlen(request->path) + 1);
+    buf_format(&url, "%s%s", request->base, request->path);
+    SET(CURLOPT_URL, buf_text(&url));
+    SET(CURLOPT_CUSTOMREQUEST, request->method);
+    if (request->body) {
+        SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)strlen(request->body));
+        SET(CURLOPT_POSTFIELDS, request->body);
+        add_header(x, "Content-Type", request->content_type);
+        add_header(x, "Expect", ""); /* no round trip before a small body */
+    }
+    if (request->bearer) {
+        SET(CURLOPT_HTTPAUTH, (long)CURLAUTH_BEARER);
+        SET(CURLOPT_XOAUTH2_BEARER, request->bearer);
+    }
+    add_header(x, "Accept", "application/json, application/problem+json, */*;q=0.1");
+    SET(CURLOPT_HTTPHEADER, x->headers);
+    SET(CURLOPT_CONNECTTIMEOUT_MS, (long)request->connect_ms);
+    SET(CURLOPT_TIMEOUT_MS, (long)request->total_ms);
+}
+
+static void set_rest(struct exchange *x)
+{
+    SET(CURLOPT_NOSIGNAL, 1L);
+    SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    SET(CURLOPT_USERAGENT, "libtwinlease/" TWINLEASE_VERSION);
+    SET(CURLOPT_ERRORBUFFER, x->reason);
+    SET(CURLOPT_WRITEFUNCTION, on_body);
+    SET(CURLOPT_WRITEDATA, x->response);
+    SET(CURLOPT_HEADERFUNCTION, on_header);
+    SET(CURLOPT_HEADERDATA, x->response);
+    SET(CURLOPT_SOCKOPTFUNCTION, on_socket);
+    SET(CURLOPT_TCP_NODELAY, 1L);
+}
+
+/* What went wrong, in the words of who has to mend it. */
+static enum twinlease_code explain(const struct exchange *x, const struct http_request *request,
+                                   CURLcode result, struct twinlease_error *error)
+{
+    const char *why = *x->reason ? x->reason : curl_easy_strerror(result);
+
+    switch (result) {
+    case CURLE_PEER_FAILED_VERIFICATION:
+        return fault_set(error, TWINLEASE_UNTRUSTED,
+                         "the certificate of %s does not verify (%s); get a current client token "
+                         "or CA certificate from the operator, or check the address",
+                         request->base, why);
+    case CURLE_SSL_CACERT_BADFILE:
+        return fault_set(error, TWINLEASE_UNTRUSTED, "the CA certificate cannot be used (%s)", why);
+    case CURLE_WRITE_ERROR:
+        return fault_set(error, TWINLEASE_BAD_ANSWER,
+                         "%s answers with more than %zu bytes; check the address", request->base,
+                         x->response->body.max);
+    case CURLE_UNSUPPORTED_PROTOCOL:
+    case CURLE_WEIRD_SERVER_REPLY:
+    case CURLE_HTTP2:
+    case CURLE_BAD_CONTENT_ENCODING:
+        return fault_set(error, TWINLEASE_BAD_ANSWER,
+                         "what answers at %s is not a Twinlease node (%s); check the address",
+                         request->base, why);
+    case CURLE_SSL_CONNECT_ERROR: /* also: it died within the handshake */
+        return fault_set(error, TWINLEASE_NO_NODE,
+                         "%s cannot be reached by TLS (%s); check that a node listens there",
+                         request->base, why);
+    case CURLE_OPERATION_TIMEDOUT:
+        return fault_set(error, TWINLEASE_NO_NODE, "%s does not answer in time (%s)", request->base,
+                         why);
+    default:
+        return fault_set(error, TWINLEASE_NO_NODE, "%s cannot be reached (%s)", request->base, why);
+    }
+}
+
+static void exchange_fini(struct exchange *x)
+{
+    curl_slist_free_all(x->headers);
+}
+DEFINE_AUTO_VALUE(struct exchange, exchange_fini)
+
+enum twinlease_code transport_send(struct transport *t, const struct http_request *request,
+                                   struct http_response *out, struct twinlease_error *error)
+{
+    AUTO(exchange_fini) struct exchange x = { .curl = take_handle(t), .response = out };
+    long status = 0;
+
+    must(request->connect_ms > 0 && request->total_ms > 0);
+    buf_init(&out->body, request->answer_max ? request->answer_max : ANSWER_MAX);
+    set_trust(&x, t);
+    set_request(&x, request);
+    set_rest(&x);
+    CURLcode result = curl_easy_perform(x.curl);
+    if (result == CURLE_OK)
+        result = curl_easy_getinfo(x.curl, CURLINFO_RESPONSE_CODE, &status);
+    give_handle_back(t, x.curl);
+    if (result != CURLE_OK)
+        return explain(&x, request, result, error);
+    out->status = (int)status;
+    return TWINLEASE_OK;
+}

@@ -1,0 +1,49 @@
+/* The commands and their options: tables that dispatch, explain and document (command.tbl). */
+#pragma once
+
+#include <stddef.h>
+
+#include "fault.h"
+#include "output.h"
+
+enum group { GROUP_PUBLISHER, GROUP_OPERATOR, GROUP_CLIENT, GROUPS };
+
+enum { OPTION_REQUIRED = 1u << 0, OPTION_REPEATS = 1u << 1 };
+
+struct option {
+    const char *name;     /* without the dashes; NULL ends a set */
+    const char *argument; /* NULL: a switch */
+    unsigned flags;
+    const char *variable; /* of the environment, used if the option is not given; or NULL */
+    const char *help;
+};
+
+struct args;
+
+/* Does the work and prints its result; what goes wrong is told by the error, which main prints. */
+typedef enum twinlease_code command_fn(const struct args *args, struct output *out,
+                                       struct twinlease_error *error);
+
+struct command {
+    command_fn *run;
+    enum group group;
+    const char *name, *operands;
+    size_t operands_least, operands_most;
+    const struct option *const *options; /* sets; NULL ends them */
+    const char *summary, *details;
+};
+
+extern const struct command commands[];
+extern const size_t command_count;
+const char *group_title(enum group group);
+
+/* Options that every command has. */
+extern const struct option options_general[];
+
+/* The command that the first words name, and how many they are; NULL: none. */
+const struct command *command_find(int argc, char *const *argv, int *words);
+
+/* Help on standard output: of one command, or the list of all (NULL). */
+void command_help(const struct command *command);
+/* The man page; false if its frame does not have the places to fill in. */
+bool manual_print(void);

@@ -1,0 +1,79 @@
+/* twinlease: one tool for publishers, operators and clients. Its exit codes are those of
+ * twinlease.h. */
+#include <signal.h>
+#include <stdio.h>
+
+#include "args.h"
+
+/* Wanted even if the rest of the command line is wrong. */
+static bool wants_json(int argc, char *const *argv)
+{
+    for (int i = 0; i < argc; i++) {
+        if (strcmp(argv[i], "--") == 0)
+            return false;
+        if (strcmp(argv[i], "--json") == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Help, version, man page: done if true. */
+static bool answer_question(int argc, char *const *argv, struct twinlease_error *error)
+{
+    const char *word = argc > 0 ? argv[0] : "";
+
+    if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0) {
+        int words;
+        command_help(argc > 1 ? command_find(argc - 1, argv + 1, &words) : NULL);
+    } else if (strcmp(word, "--version") == 0) {
+        printf("twinlease %s\n", twinlease_version());
+    } else if (strcmp(word, "--man") == 0) {
+        if (!manual_print())
+            fault_set(error, TWINLEASE_ERROR, "the frame of the man page is not what it should be");
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static enum twinlease_code run(int argc, char *const *argv, struct output *out,
+                               struct twinlease_error *error)
+{
+    struct args args;
+    int words = 0;
+    bool help;
+
+    if (answer_question(argc, argv, error))
+        return error->code;
+    const struct command *command = command_find(argc, argv, &words);
+    if (!command)
+        return fault_set(error, TWINLEASE_USAGE,
+                         argc > 0 ? "there is no command \"%.60s\"; `twinlease --help` lists them"
+                                  : "name a command%s; `twinlease --help` lists them",
+                         argc > 0 ? argv[0] : "");
+    enum twinlease_code code = args_parse(command, argc - words, argv + words, &args, &help, error);
+    if (code != TWINLEASE_OK)
+        return code;
+    if (help) {
+        command_help(command);
+        return TWINLEASE_OK;
+    }
+    return command->run(&args, out, error);
+}
+
+int main(int argc, char **argv)
+{
+    struct output out = { .json = wants_json(argc, argv) };
+    struct twinlease_error error;
+
+    signal(SIGPIPE, SIG_IGN); /* output_flush() tells */
+    fault_clear(&error);
+    enum twinlease_code code = run(argc - 1, argv + 1, &out, &error);
+    if (code != TWINLEASE_OK)
+        output_error(&out, &error);
+    if (!output_flush() && code == TWINLEASE_OK) {
+        fprintf(stderr, "twinlease: the output could not be written\n");
+        code = TWINLEASE_ERROR;
+    }
+    return (int)code;
+}

@@ -1,0 +1,199 @@
+#include "output.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "base/json.h"
+
+/* Bytes that a terminal may take for commands: C0, DEL, and C1 in UTF-8 (0xC2 0x80 … 0x9F). */
+static void replace_controls(char *text)
+{
+    unsigned char *p = (unsigned char *)text;
+
+    for (; *p; p++) {
+        if (*p < 0x20 || *p == 0x7f)
+            *p = '?';
+        else if (p[0] == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f)
+            p[0] = p[1] = '?';
+    }
+}
+
+void output_line(const struct output *out, const char *format, ...)
+{
+    AUTO(mem_free) char *text = NULL;
+    va_list args;
+
+    if (out->json)
+        return;
+    va_start(args, format);
+    int length = vasprintf(&text, format, args);
+    va_end(args);
+    must(length >= 0);
+    replace_controls(text);
+    puts(text);
+}
+
+void output_raw(struct output *out, const char *text)
+{
+    out->printed = true;
+    if (out->json)
+        fputs(text, stdout);
+}
+
+void output_document(struct output *out, struct json_object *document)
+{
+    out->printed = true;
+    if (out->json)
+        puts(json_object_to_json_string_ext(document, JSON_C_TO_STRING_PRETTY |
+                                                          JSON_C_TO_STRING_NOSLASHESCAPE));
+    json_object_put(document);
+}
+
+static struct json_object *error_document(const struct twinlease_error *error)
+{
+    struct json_object *document = json_object_new_object();
+    struct json_object *body = json_object_new_object();
+
+    put_text(body, "code", twinlease_code_name(error->code));
+    put_int(body, "exit_code", error->code);
+    put_text(body, "message", error->message);
+    if (error->link)
+        put_text(body, "link", twinlease_link_name(error->link));
+    if (error->http_status)
+        put_int(body, "http_status", error->http_status);
+    if (*error->problem)
+        put_text(body, "problem", error->problem);
+    if (*error->request_id)
+        put_text(body, "request_id", error->request_id);
+    if (error->seats >= 0)
+        put_int(body, "seats", error->seats);
+    if (error->seats_used >= 0)
+        put_int(body, "seats_used", error->seats_used);
+    if (error->next_seat_ms)
+        put_instant(body, "next_seat", error->next_seat_ms);
+    json_object_object_add(document, "error", body);
+    return document;
+}
+
+void output_error(struct output *out, const struct twinlease_error *error)
+{
+    struct twinlease_error shown = *error;
+
+    replace_controls(shown.message);
+    if (!out->printed)
+        output_document(out, error_document(error));
+    fflush(stdout);
+    fprintf(stderr, "twinlease: %s\n", shown.message);
+}
+
+void output_warning(void *context, const char *sentence)
+{
+    struct diag diag;
+
+    (void)context;
+    diag_set(&diag, ERR_OK, "%s", sentence);
+    replace_controls(diag.text);
+    fprintf(stderr, "twinlease: warning: %s\n", diag.text);
+}
+
+bool output_flush(void)
+{
+    return fflush(stdout) == 0 && !ferror(stdout);
+}
+
+/* ---- members ----------------------------------------------------------------------------- */
+
+void put_text(struct json_object *object, const char *name, const char *text)
+{
+    json_object_object_add(object, name, json_object_new_string(text));
+}
+
+void put_int(struct json_object *object, const char *name, int64_t value)
+{
+    json_object_object_add(object, name, json_object_new_int64(value));
+}
+
+void put_bool(struct json_object *object, const char *name, bool value)
+{
+    json_object_object_add(object, name, json_object_new_boolean(value));
+}
+
+void put_instant(struct json_object *object, const char *name, int64_t ms)
+{
+    char text[RFC3339_SIZE];
+
+    rfc3339_format(ms, text);
+    put_text(object, name, text);
+}
+
+void put_seconds(struct json_object *object, const char *name, int64_t ms)
+{
+    char text[32];
+
+    snprintf(text, sizeof text, "%jd.%03d", (intmax_t)(ms / 1000), (int)(ms % 1000));
+    json_object_object_add(object, name, json_object_new_double_s((double)ms / 1000, text));
+}
+
+static struct json_object *find_member(struct json_object *object, const char *path,
+                                       enum json_type type)
+{
+    struct json_object *at = object;
+
+    while (*path) {
+        char name[64];
+        size_t length = strcspn(path, ".");
+        must(length < sizeof name);
+        memcpy(name, path, length);
+        name[length] = '\0';
+        if (!json_object_is_type(at, json_type_object) || !json_object_object_get_ex(at, name, &at))
+            return NULL;
+        path += length;
+        path += *path == '.';
+    }
+    return json_object_is_type(at, type) ? at : NULL;
+}
+
+const char *get_text(struct json_object *object, const char *path)
+{
+    struct json_object *value = find_member(object, path, json_type_string);
+
+    return value ? json_object_get_string(value) : "";
+}
+
+int64_t get_int(struct json_object *object, const char *path)
+{
+    struct json_object *value = find_member(object, path, json_type_int);
+
+    return value ? json_object_get_int64(value) : 0;
+}
+
+bool get_bool(struct json_object *object, const char *path)
+{
+    struct json_object *value = find_member(object, path, json_type_boolean);
+
+    return value && json_object_get_boolean(value);
+}
+
+struct json_object *get_list(struct json_object *object, const char *name)
+{
+    return find_member(object, name, json_type_array);
+}
+
+size_t list_count(struct json_object *list)
+{
+    return list ? json_object_array_length(list) : 0;
+}
+
+void when_format(int64_t ms, char out[WHEN_SIZE])
+{
+    char text[RFC3339_SIZE];
+
+    rfc3339_format(ms, text);
+    memcpy(out, text, 19);
+    memcpy(out + 19, "Z", 2);
+}
+
+const char *plural(int64_t count)
+{
+    return count == 1 ? "seat" : "seats";
+}
