@@ -62,10 +62,11 @@ CREATE TABLE entitlement (
     text            text   NOT NULL CHECK (text <> ''),
     sha256          bytea  NOT NULL CHECK (octet_length(sha256) = 32),
     begins_ms       bigint NOT NULL CHECK (begins_ms >= 0),
-    ends_ms         bigint NOT NULL CHECK (ends_ms >= begins_ms),
+    ends_ms         bigint NOT NULL,
     installed_ms    bigint NOT NULL CHECK (installed_ms > 0),
     seq             bigint NOT NULL CHECK (seq > 0),
-    PRIMARY KEY (entitlement_ref, revision)
+    PRIMARY KEY (entitlement_ref, revision),
+    CONSTRAINT entitlement_ends_after_it_begins CHECK (ends_ms >= begins_ms)
 );
 
 COMMENT ON TABLE entitlement IS 'Every revision that was installed; the newest is in force';
@@ -101,26 +102,31 @@ CREATE TABLE credit (
     scope_ref uuid   NOT NULL,
     node_ref  uuid   NOT NULL,
     minted    bigint NOT NULL,
+    usable    bigint NOT NULL,
     revision  bigint NOT NULL CHECK (revision >= 0),
     seq       bigint NOT NULL CHECK (seq > 0),
-    PRIMARY KEY (scope_ref, node_ref)
+    PRIMARY KEY (scope_ref, node_ref),
+    CONSTRAINT credit_usable_was_minted CHECK (usable <= minted)
 );
 
 COMMENT ON TABLE credit IS
     'Seats minted, by scope and node (R2); only the node itself changes its row';
 COMMENT ON COLUMN credit.scope_ref IS 'Scope of the seats';
 COMMENT ON COLUMN credit.node_ref IS 'Node that minted them';
-COMMENT ON COLUMN credit.minted IS 'In all; a reduction lowers it';
+COMMENT ON COLUMN credit.minted IS
+    'In all; a reduction lowers it, below zero where it takes what another node minted';
+COMMENT ON COLUMN credit.usable IS 'Of that, what may be leased already';
 COMMENT ON COLUMN credit.revision IS 'Of the entitlement, up to which the node has minted';
 COMMENT ON COLUMN credit.seq IS 'Change number of this row';
 
 CREATE TABLE credit_move (
     scope_ref uuid   NOT NULL,
     giver     uuid   NOT NULL,
-    receiver  uuid   NOT NULL CHECK (receiver <> giver),
+    receiver  uuid   NOT NULL,
     moved     bigint NOT NULL CHECK (moved > 0),
     seq       bigint NOT NULL CHECK (seq > 0),
-    PRIMARY KEY (scope_ref, giver, receiver)
+    PRIMARY KEY (scope_ref, giver, receiver),
+    CONSTRAINT credit_move_not_to_itself CHECK (receiver <> giver)
 );
 
 COMMENT ON TABLE credit_move IS
@@ -176,15 +182,17 @@ CREATE TABLE lease (
     count            bigint   NOT NULL CHECK (count >= 1),
     created_ms       bigint   NOT NULL CHECK (created_ms > 0),
     duration_ms      bigint   NOT NULL CHECK (duration_ms > 0),
-    expires_ms       bigint   NOT NULL CHECK (expires_ms >= created_ms),
+    expires_ms       bigint   NOT NULL,
     ended_ms         bigint   NOT NULL CHECK (ended_ms >= 0),
-    ended_expires_ms bigint   NOT NULL CHECK (ended_expires_ms BETWEEN 0 AND expires_ms),
+    ended_expires_ms bigint   NOT NULL CHECK (ended_expires_ms >= 0),
     seq              bigint   NOT NULL CHECK (seq > 0),
     state            smallint NOT NULL CHECK (state BETWEEN 0 AND 4),
     shared           boolean  NOT NULL,
     PRIMARY KEY (lease_ref, home),
-    CHECK ((state = 0) = (ended_ms = 0)),
-    CHECK ((ended_ms = 0) = (ended_expires_ms = 0))
+    CONSTRAINT lease_expires_after_it_begins CHECK (expires_ms >= created_ms),
+    CONSTRAINT lease_expires_grows CHECK (ended_expires_ms <= expires_ms),
+    CONSTRAINT lease_end_fits_state CHECK ((state = 0) = (ended_ms = 0)),
+    CONSTRAINT lease_end_has_expires CHECK ((ended_ms = 0) = (ended_expires_ms = 0))
 ) WITH (
     -- A renewal changes expires_ms and seq, which no index has: with room on the page it is a HOT
     -- update and touches no index. Keep it so.

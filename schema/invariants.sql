@@ -28,10 +28,11 @@ numbered AS (
     UNION ALL SELECT 'origin', origin_ref, seq FROM origin
     UNION ALL SELECT 'lease', lease_ref, seq FROM lease
 ),
--- R2: credits(i) = minted[i] + moved to i - moved from i, for this node.
+-- R2: credits(i) = minted[i] + moved to i - moved from i, for this node; what it minted counts once
+-- it is usable.
 owned AS (
     SELECT s.scope_ref, s.entitlement_ref,
-           COALESCE((SELECT c.minted FROM credit c
+           COALESCE((SELECT c.usable FROM credit c
                      WHERE c.scope_ref = s.scope_ref AND c.node_ref = self.node_ref), 0)
            + COALESCE((SELECT sum(m.moved) FROM credit_move m
                        WHERE m.scope_ref = s.scope_ref AND m.receiver = self.node_ref), 0)

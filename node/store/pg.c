@@ -92,19 +92,19 @@ static void tidy_message(const char *message, char out[MESSAGE_SIZE])
 {
     size_t at = 0;
 
-    while (*message) {
+    while (*(message += strspn(message, " \t\n"))) {
         size_t length = strcspn(message, "\n");
         const char *sqlstate = find_sqlstate(message);
         if (sqlstate && sqlstate >= message + length)
             sqlstate = NULL;
         size_t head = sqlstate ? (size_t)(sqlstate - message) - 1 : length;
         const char *tail = sqlstate ? sqlstate + 6 : message + length;
-        if (length && strncmp(message, "LOCATION:", 9) != 0) {
+        if (strncmp(message, "LOCATION:", 9) != 0) {
             int size = snprintf(out + at, MESSAGE_SIZE - at, "%s%.*s%.*s", at ? "; " : "",
                                 (int)head, message, (int)(message + length - tail), tail);
             at += (size_t)size < MESSAGE_SIZE - at ? (size_t)size : MESSAGE_SIZE - at - 1;
         }
-        message += length + (message[length] == '\n');
+        message += length;
     }
     out[at] = '\0';
 }

@@ -60,11 +60,12 @@ const struct table table_origin = {
 const struct table table_credit = {
     .name = "credit",
     .row_size = sizeof(struct credit_row),
-    .column_count = 5,
+    .column_count = 6,
     .columns = {
         COLUMN(credit_row, scope_ref, UUID, COLUMN_KEY),
         COLUMN(credit_row, node_ref, UUID, COLUMN_KEY),
         COLUMN(credit_row, minted, INT64, 0),
+        COLUMN(credit_row, usable, INT64, 0),
         COLUMN(credit_row, revision, INT64, 0),
         COLUMN(credit_row, seq, SEQ, 0),
     },

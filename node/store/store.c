@@ -145,31 +145,36 @@ static enum err describe_owner(PGconn *conn, struct diag *diag)
 }
 
 /* The server waits, not we: the lock is ours the moment the predecessor's session has ended. */
+static enum err await_lock(PGconn *conn, int lock_wait_ms, bool *owned, struct diag *diag)
+{
+    struct boot deadline = pg_deadline(lock_wait_ms + PG_STATEMENT_WAIT_MS);
+    enum err first = ERR_OK;
+
+    if (!PQsendQuery(conn, "SELECT pg_advisory_lock(" LOCK_KEY ")"))
+        return pg_away(conn, diag);
+    for (;;) {
+        AUTO(PQclear) PGresult *result = NULL;
+        enum err err = pg_result(conn, deadline, &result, diag);
+        if (err != ERR_OK || !result)
+            return first != ERR_OK ? first : err;
+        first = pg_result_error(conn, result, diag);
+        const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+        *owned = sqlstate && !strcmp(sqlstate, "55P03"); /* lock_not_available */
+    }
+}
+
 static enum err take_lock(PGconn *conn, int lock_wait_ms, struct diag *diag)
 {
-    char sql[200];
-    AUTO(PQclear) PGresult *result = NULL;
-    struct boot deadline = pg_deadline(lock_wait_ms + PG_STATEMENT_WAIT_MS);
-    enum err err;
+    char sql[100];
+    bool owned = false;
 
     /* 0 would mean for ever */
     snprintf(sql, sizeof sql, "SET lock_timeout = %d; SET statement_timeout = 0",
              lock_wait_ms > 0 ? lock_wait_ms : 1);
-    if ((err = pg_execute(conn, sql, PG_STATEMENT_WAIT_MS, diag)) != ERR_OK)
-        return err;
-    if (!PQsendQuery(conn, "SELECT pg_advisory_lock(" LOCK_KEY ")"))
-        return pg_away(conn, diag);
-    while ((err = pg_result(conn, deadline, &result, diag)) == ERR_OK && result) {
-        const char *sqlstate = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-        bool owned = sqlstate && !strcmp(sqlstate, "55P03"); /* lock_not_available */
-        err = pg_result_error(conn, result, diag);
-        PQclear(TAKE(result));
-        if (owned)
-            return describe_owner(conn, diag);
-        if (err != ERR_OK)
-            return err;
-    }
-    return err;
+    enum err err = pg_execute(conn, sql, PG_STATEMENT_WAIT_MS, diag);
+    if (err == ERR_OK)
+        err = await_lock(conn, lock_wait_ms, &owned, diag);
+    return owned ? describe_owner(conn, diag) : err;
 }
 
 /* ---- is it new ------------------------------------------------------------------------------- */

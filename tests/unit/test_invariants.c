@@ -1,0 +1,552 @@
+/* schema/invariants.sql: silent after whatever the ledger does, loud for each rule that is broken
+ * by hand. And load: what the ledger wrote is what it gets back. Run under tests/lib/with-postgres.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "database.h"
+#include "store/pg.h"
+
+#define NOW_MS  INT64_C(1800000000000)
+#define SCOPES  3
+#define ORIGINS 20
+#define REFS    400
+
+static const struct uuid instance = { "instance-ref-001" };
+
+static struct uuid uuid_of(char kind, uint64_t number)
+{
+    struct uuid uuid = { "uuid-of" };
+
+    uuid.bytes[7] = (uint8_t)kind;
+    for (size_t i = 0; i < 8; i++)
+        uuid.bytes[8 + i] = (uint8_t)(number >> (8 * (7 - i)));
+    return uuid;
+}
+
+/* A repeatable sequence (xorshift64). */
+static uint64_t next_random(uint64_t *seed)
+{
+    *seed ^= *seed << 13;
+    *seed ^= *seed >> 7;
+    *seed ^= *seed << 17;
+    return *seed;
+}
+
+static uint64_t below(uint64_t *seed, uint64_t bound)
+{
+    return next_random(seed) % bound;
+}
+
+/* ---- a node without a node: ledger and store ------------------------------------------------- */
+
+struct world {
+    struct database db;
+    struct store *store;
+    struct ledger *ledger;
+    struct store_identity identity;
+    int64_t now_ms;
+    uint64_t seed;
+    int64_t revision;
+};
+
+static struct ledger *new_ledger(const struct world *world)
+{
+    const struct ledger_conf conf = { .self = world->identity.node_ref,
+                                      .lease_max_ms = 600000,
+                                      .ended_keep_ms = 5000,
+                                      .hash_seed = { 1, 2 } };
+
+    return ledger_new(&conf);
+}
+
+static void world_load(struct world *world)
+{
+    struct diag diag = { "" };
+
+    if (store_open(world->db.conninfo, &instance, 10000, &world->store, &world->identity, &diag) !=
+        ERR_OK)
+        fail_msg("%s", diag.text);
+    world->ledger = new_ledger(world);
+    if (store_load(world->store, world->ledger, fake_entitlement_open, NULL, &diag) != ERR_OK)
+        fail_msg("%s", diag.text);
+    ledger_check(world->ledger);
+}
+
+static void world_unload(struct world *world)
+{
+    world->ledger = ledger_free(world->ledger);
+    world->store = store_close(world->store);
+}
+
+static void world_commit(struct world *world)
+{
+    struct commit_receipt receipt;
+    struct diag diag = { "" };
+
+    if (store_commit(world->store, ledger_changes(world->ledger), world->now_ms + 1000, &receipt,
+                     &diag) != ERR_OK)
+        fail_msg("%s", diag.text);
+    assert_int_equal(receipt.seq, ledger_seq(world->ledger));
+    ledger_changes_clear(world->ledger);
+}
+
+static enum err world_step(struct world *world, struct ledger_event event)
+{
+    struct ledger_result result;
+
+    event.now_ms = world->now_ms;
+    ledger_step(world->ledger, &event, &result);
+    enum err err = result.err;
+    ledger_result_fini(&result);
+    return err;
+}
+
+static void install(struct world *world)
+{
+    struct uuid ref = uuid_of('e', 1), scopes[SCOPES];
+    int64_t seats[SCOPES];
+
+    for (uint64_t i = 0; i < SCOPES; i++) {
+        scopes[i] = uuid_of('s', i);
+        seats[i] = (int64_t)below(&world->seed, 60) + 1;
+    }
+    AUTO(entitlement_unref)
+    struct entitlement *e = fake_entitlement(&ref, ++world->revision, SCOPES, scopes, seats);
+    assert_int_equal(
+        world_step(world, (struct ledger_event){ .kind = LEDGER_INSTALL, .install = { e } }),
+        ERR_OK);
+}
+
+static struct origin_proof random_origin(struct world *world)
+{
+    return (struct origin_proof){ uuid_of('o', below(&world->seed, ORIGINS)), 0 };
+}
+
+static void grant(struct world *world)
+{
+    struct grant_item items[3];
+    size_t count = below(&world->seed, ARRAY_SIZE(items)) + 1;
+
+    for (size_t i = 0; i < count; i++)
+        items[i] = (struct grant_item){ .has_lease_ref = true,
+                                        .scope_ref = uuid_of('s', below(&world->seed, SCOPES)),
+                                        .lease_ref = uuid_of('l', below(&world->seed, REFS)),
+                                        .count = (int64_t)below(&world->seed, 3) + 1,
+                                        .duration_ms = 1000 + (int64_t)below(&world->seed, 20000) };
+    world_step(world, (struct ledger_event){ .kind = LEDGER_GRANT,
+                                             .grant = { .origin = random_origin(world),
+                                                        .items = items,
+                                                        .item_count = count } });
+}
+
+/* One of everything that changes rows; most of it may be refused, which is as good. */
+static void random_step(struct world *world)
+{
+    struct uuid lease_ref = uuid_of('l', below(&world->seed, REFS));
+    struct origin_proof origin = random_origin(world);
+    struct ledger_event event = { .kind = LEDGER_TICK };
+
+    world->now_ms += (int64_t)below(&world->seed, 50);
+    switch (below(&world->seed, 12)) {
+    case 0:
+        event = (struct ledger_event){ .kind = LEDGER_ENROL,
+                                       .enrol = { .origin_ref = origin.origin_ref,
+                                                  .environment = "{\"hostname\":\"h\"}" } };
+        break;
+    case 1:
+    case 2:
+        event = (struct ledger_event){ .kind = LEDGER_RENEW, .renew = { origin, lease_ref, NULL } };
+        break;
+    case 3:
+        event =
+            (struct ledger_event){ .kind = LEDGER_RELEASE, .release = { origin, lease_ref, NULL } };
+        break;
+    case 4:
+        event = (struct ledger_event){ .kind = LEDGER_REVOKE, .revoke = { lease_ref } };
+        break;
+    case 5:
+        if (below(&world->seed, 50) == 0)
+            event = (struct ledger_event){ .kind = LEDGER_ORIGIN_DELETE,
+                                           .origin_delete = { origin.origin_ref } };
+        break;
+    case 6:
+        if (below(&world->seed, 30) == 0)
+            install(world);
+        break;
+    case 7:
+        if (below(&world->seed, 20) == 0)
+            event = (struct ledger_event){ .kind = LEDGER_PURGE, .purge = { 10 } };
+        break;
+    default:
+        grant(world);
+        return;
+    }
+    world_step(world, event);
+}
+
+static void assert_no_broken_rule(const struct world *world)
+{
+    AUTO(mem_free) char *broken = database_broken_rules(&world->db);
+
+    if (*broken)
+        fail_msg("broken rules:\n%s", broken);
+}
+
+/* ---- load gives back what was written -------------------------------------------------------- */
+
+static void assert_same_scopes(struct world *world, struct ledger *other)
+{
+    struct ledger_event event = { .kind = LEDGER_SCOPES, .now_ms = world->now_ms };
+    struct ledger_result mine, theirs;
+
+    ledger_step(world->ledger, &event, &mine);
+    ledger_step(other, &event, &theirs);
+    assert_int_equal(mine.scope_count, SCOPES);
+    assert_int_equal(theirs.scope_count, SCOPES);
+    for (size_t i = 0; i < SCOPES; i++) {
+        const struct scope_view *a = &mine.scopes[i], *b = NULL;
+        for (size_t j = 0; j < SCOPES; j++) {
+            if (uuid_equal(&theirs.scopes[j].scope_ref, &a->scope_ref))
+                b = &theirs.scopes[j];
+        }
+        assert_non_null(b);
+        assert_int_equal(a->seats, b->seats);
+        assert_int_equal(a->used, b->used);
+        assert_int_equal(a->active, b->active);
+        assert_int_equal(a->waiting, b->waiting);
+        assert_int_equal(a->free_here, b->free_here);
+        assert_int_equal(a->next_back_ms, b->next_back_ms);
+        assert_int_equal(a->entitlement->revision, b->entitlement->revision);
+    }
+    ledger_result_fini(&mine);
+    ledger_result_fini(&theirs);
+}
+
+static const struct lease_row *find_lease(const struct ledger_result *result,
+                                          const struct lease_row *like)
+{
+    for (size_t i = 0; i < result->lease_count; i++) {
+        if (uuid_equal(&result->leases[i].row.lease_ref, &like->lease_ref))
+            return &result->leases[i].row;
+    }
+    return NULL;
+}
+
+static void assert_same_leases(struct world *world, struct ledger *other,
+                               const struct uuid *origin_ref)
+{
+    struct ledger_event event = { .kind = LEDGER_LIST, .now_ms = world->now_ms };
+    struct ledger_result mine, theirs;
+
+    event.list.origin.origin_ref = *origin_ref;
+    event.list.origin.generation = UINT32_MAX / 2; /* newer than any: always allowed */
+    ledger_step(world->ledger, &event, &mine);
+    ledger_step(other, &event, &theirs);
+    assert_int_equal(mine.err, theirs.err);
+    assert_int_equal(mine.lease_count, theirs.lease_count);
+    for (size_t i = 0; i < mine.lease_count; i++) {
+        const struct lease_row *a = &mine.leases[i].row, *b = find_lease(&theirs, a);
+        assert_non_null(b);
+        assert_true(uuid_equal(&a->home, &b->home) && uuid_equal(&a->origin_ref, &b->origin_ref) &&
+                    uuid_equal(&a->scope_ref, &b->scope_ref));
+        assert_int_equal(a->count, b->count);
+        assert_int_equal(a->state, b->state);
+        assert_int_equal(a->shared, b->shared);
+        assert_int_equal(a->created_ms, b->created_ms);
+        assert_int_equal(a->duration_ms, b->duration_ms);
+        assert_int_equal(a->expires_ms, b->expires_ms);
+        assert_int_equal(a->seq, b->seq);
+    }
+    ledger_result_fini(&mine);
+    ledger_result_fini(&theirs);
+}
+
+/* Both are thrown away afterwards: the comparison itself steps them. */
+static void assert_reload_is_the_same(struct world *world)
+{
+    struct ledger *old = TAKE(world->ledger);
+
+    store_close(world->store);
+    world_load(world);
+    struct ledger_counts a = ledger_counts(old), b = ledger_counts(world->ledger);
+    assert_int_equal(ledger_seq(old), ledger_seq(world->ledger));
+    assert_int_equal(a.leases, b.leases);
+    assert_int_equal(a.active_leases, b.active_leases);
+    assert_int_equal(a.origins, b.origins);
+    assert_int_equal(a.scopes, b.scopes);
+    assert_same_scopes(world, old);
+    for (uint64_t i = 0; i < ORIGINS; i++) {
+        struct uuid origin = uuid_of('o', i);
+        assert_same_leases(world, old, &origin);
+    }
+    ledger_free(old);
+    world_unload(world);
+    world_load(world);
+}
+
+static void a_ledger_gets_back_what_it_wrote(void **state)
+{
+    (void)state;
+    struct world world = { .now_ms = NOW_MS, .seed = 88172645463325252u };
+
+    database_new(&world.db);
+    world_load(&world);
+    install(&world);
+    world_commit(&world);
+    for (int round = 1; round <= 60; round++) {
+        for (int i = 0; i < 50; i++)
+            random_step(&world);
+        ledger_check(world.ledger);
+        world_commit(&world);
+        if (round % 10 == 0) {
+            assert_no_broken_rule(&world);
+            assert_reload_is_the_same(&world);
+        }
+    }
+    assert_string_equal(database_value(&world.db, "SELECT count(DISTINCT state) >= 3 FROM lease"),
+                        "true");
+    assert_string_equal(database_value(&world.db, "SELECT count(*) > 1 FROM entitlement"), "true");
+    assert_string_equal(database_value(&world.db, "SELECT max(generation) > 0 FROM origin"),
+                        "true");
+    world_unload(&world);
+    database_drop(&world.db);
+}
+
+/* ---- load refuses what was never written ----------------------------------------------------- */
+
+static void small_world(struct world *world)
+{
+    struct uuid ref = uuid_of('e', 1), scope = uuid_of('s', 0);
+    int64_t seats = 5;
+
+    *world = (struct world){ .now_ms = NOW_MS, .seed = 1 };
+    database_new(&world->db);
+    world_load(world);
+    AUTO(entitlement_unref) struct entitlement *e = fake_entitlement(&ref, 1, 1, &scope, &seats);
+    struct grant_item item = { .scope_ref = scope, .lease_ref = uuid_of('l', 1), .count = 2 };
+    world_step(world, (struct ledger_event){ .kind = LEDGER_INSTALL, .install = { e } });
+    struct ledger_event event = { .kind = LEDGER_GRANT };
+    event.grant.origin = (struct origin_proof){ uuid_of('o', 1), 0 };
+    event.grant.items = &item;
+    event.grant.item_count = 1;
+    assert_int_equal(world_step(world, event), ERR_OK);
+    world_commit(world);
+    world_unload(world);
+}
+
+static void damage_is_found_when_loading(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *damage, *repair, *words;
+        enum err err;
+    } cases[] = {
+        { "ALTER TABLE lease DROP CONSTRAINT lease_state_check, DROP CONSTRAINT "
+          "lease_end_fits_state; UPDATE lease SET state = 9",
+          "UPDATE lease SET state = 0", "column state holds 9, which it never can",
+          ERR_STORE_CORRUPT },
+        { "ALTER TABLE lease ALTER count DROP NOT NULL; UPDATE lease SET count = NULL",
+          "UPDATE lease SET count = 2", "table lease, lease_ref 75756964-2d6f-666c-",
+          ERR_STORE_CORRUPT },
+        { "ALTER TABLE lease DROP CONSTRAINT lease_seq_check; UPDATE lease SET seq = -4",
+          "UPDATE lease SET seq = 6", "column seq holds -4", ERR_STORE_CORRUPT },
+        { "UPDATE origin SET origin_ref = gen_random_uuid()",
+          "UPDATE origin SET origin_ref = (SELECT origin_ref FROM lease)",
+          "its scope, origin or home is not known", ERR_STORE_CORRUPT },
+        { "UPDATE credit SET minted = 6", "UPDATE credit SET minted = 5", "6 seats were minted",
+          ERR_STORE_CORRUPT },
+        { "UPDATE lease SET seq = 1000", "UPDATE lease SET seq = 6", "change number 1000",
+          ERR_STORE_CORRUPT },
+        { "UPDATE entitlement SET revision = 7", "UPDATE entitlement SET revision = 1",
+          "revision 7: its text says otherwise", ERR_STORE_CORRUPT },
+        { "UPDATE entitlement SET text = 'junk' || text",
+          "UPDATE entitlement SET text = substr(text, 5)", "not an entitlement",
+          ERR_ENT_MALFORMED },
+        { "ALTER TABLE origin RENAME generation TO g", "ALTER TABLE origin RENAME g TO generation",
+          "generation", ERR_STORE_SCHEMA },
+    };
+    struct world world;
+
+    small_world(&world);
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct diag diag = { "" };
+        database_exec(&world.db, "%s", cases[i].damage);
+        enum err err =
+            store_open(world.db.conninfo, &instance, 10000, &world.store, &world.identity, &diag);
+        if (err == ERR_OK) { /* the statements of a batch may not fit the tables either */
+            world.ledger = new_ledger(&world);
+            err = store_load(world.store, world.ledger, fake_entitlement_open, NULL, &diag);
+            world_unload(&world);
+        }
+        if (err != cases[i].err || !strstr(diag.text, cases[i].words))
+            fail_msg("%s: %s, %s", cases[i].damage, err_info(err)->code, diag.text);
+        database_exec(&world.db, "%s", cases[i].repair);
+    }
+    world_load(&world);
+    assert_no_broken_rule(&world);
+    world_unload(&world);
+    database_drop(&world.db);
+}
+
+static void a_write_between_open_and_load_is_noticed(void **state)
+{
+    (void)state;
+    struct world world;
+    struct diag diag = { "" };
+
+    small_world(&world);
+    assert_int_equal(
+        store_open(world.db.conninfo, &instance, 10000, &world.store, &world.identity, &diag),
+        ERR_OK);
+    database_exec(&world.db, "UPDATE node_state SET seq = seq + 1");
+    world.ledger = new_ledger(&world);
+    assert_int_equal(store_load(world.store, world.ledger, fake_entitlement_open, NULL, &diag),
+                     ERR_STORE_CORRUPT);
+    assert_non_null(strstr(diag.text, "somebody else wrote"));
+    world_unload(&world);
+    database_drop(&world.db);
+}
+
+/* ---- each rule can be broken ----------------------------------------------------------------- */
+
+/* One violation of each rule, by hand, each in a copy of a database that is in order. */
+static const struct violation {
+    const char *rule, *sql;
+} violations[] = {
+    { "node_state_one_row", "DELETE FROM node_state" },
+    { "schema_version_gap", "UPDATE schema_version SET version = 3" },
+    { "seq_above_node", "UPDATE lease SET seq = 1000" },
+    { "seq_twice", "UPDATE lease SET seq = (SELECT seq FROM origin)" },
+    { "held_over_credits", "UPDATE lease SET count = 6" },
+    { "moved_over_credits",
+      "INSERT INTO node VALUES (lpad('9', 32, '0')::uuid, 0, 0, 6);"
+      "INSERT INTO credit_move SELECT scope_ref, node_ref, lpad('9', 32, '0')::uuid, 6, 7 "
+      "FROM credit" },
+    { "minted_not_seats", "UPDATE credit SET minted = 6" },
+    { "credit_revision", "UPDATE credit SET revision = 2" },
+    { "scope_without_entitlement", "UPDATE scope SET revision = 2" },
+    { "dropped_scope_has_seats",
+      "INSERT INTO entitlement SELECT entitlement_ref, 2, publisher, text, sha256, begins_ms, "
+      "ends_ms, installed_ms, 6 FROM entitlement" },
+    { "credit_unknown", "UPDATE credit SET node_ref = gen_random_uuid()" },
+    { "move_unknown",
+      "INSERT INTO credit_move SELECT scope_ref, node_ref, gen_random_uuid(), 1, 6 FROM credit" },
+    { "node_is_self", "INSERT INTO node SELECT node_ref, 0, 0, 6 FROM node_state" },
+    { "acknowledged_above_node", "INSERT INTO node VALUES (gen_random_uuid(), 0, 1000, 6)" },
+    { "lease_scope_unknown", "UPDATE lease SET scope_ref = gen_random_uuid()" },
+    { "lease_origin_unknown", "UPDATE lease SET origin_ref = gen_random_uuid()" },
+    { "lease_home_unknown", "UPDATE lease SET home = gen_random_uuid()" },
+    { "lease_of_deleted_origin", "UPDATE origin SET enrolled = false" },
+    { "lease_active_twice",
+      "INSERT INTO node VALUES (lpad('9', 32, '0')::uuid, 0, 0, 6);"
+      "INSERT INTO lease SELECT lease_ref, lpad('9', 32, '0')::uuid, origin_ref, scope_ref, count, "
+      "created_ms, duration_ms, expires_ms, 0, 0, 7, 0, true FROM lease" },
+    { "private_lease_elsewhere", "INSERT INTO node VALUES (lpad('9', 32, '0')::uuid, 0, 0, 6);"
+                                 "UPDATE lease SET home = lpad('9', 32, '0')::uuid" },
+    { "created_above_ceiling", "UPDATE node_state SET ceiling_ms = 5" },
+    { "lease_end_contradicts",
+      "ALTER TABLE lease DROP CONSTRAINT lease_end_fits_state; UPDATE lease SET state = 1" },
+    { "expired_early",
+      "UPDATE lease SET state = 4, ended_ms = expires_ms - 1, ended_expires_ms = expires_ms" },
+};
+
+/* How many lines report that rule. */
+static size_t count_rule(const char *broken, const char *rule)
+{
+    size_t count = 0, length = strlen(rule);
+
+    for (const char *line = broken; *line;
+         line += strcspn(line, "\n") + (strchr(line, '\n') != 0)) {
+        if (!strncmp(line, rule, length) && line[length] == ' ')
+            count++;
+    }
+    return count;
+}
+
+static void a_broken_rule_is_reported(void **state)
+{
+    (void)state;
+    struct world world;
+
+    small_world(&world);
+    for (size_t i = 0; i < ARRAY_SIZE(violations); i++) {
+        struct database db;
+        database_copy(&world.db, &db);
+        database_exec(&db, "%s", violations[i].sql);
+        AUTO(mem_free) char *broken = database_broken_rules(&db);
+        if (count_rule(broken, violations[i].rule) != 1)
+            fail_msg("%s: found\n%s", violations[i].rule, broken);
+        database_drop(&db);
+    }
+    assert_no_broken_rule(&world);
+    database_drop(&world.db);
+}
+
+/* Every rule in the file has its violation above. */
+static void every_rule_can_fail(void **state)
+{
+    (void)state;
+    AUTO(mem_free) char *text = invariants_text();
+    size_t rules = 0;
+    const char *at = strstr(text, "broken (rule, detail)");
+
+    assert_non_null(at);
+    while ((at = strstr(at, "\n    SELECT '"))) {
+        size_t length, known = 0;
+        at += strlen("\n    SELECT '");
+        length = strcspn(at, "'");
+        for (size_t i = 0; i < ARRAY_SIZE(violations); i++)
+            known +=
+                strlen(violations[i].rule) == length && !strncmp(violations[i].rule, at, length);
+        if (known != 1)
+            fail_msg("no violation of rule %.*s", (int)length, at);
+        rules++;
+    }
+    assert_int_equal(rules, ARRAY_SIZE(violations));
+}
+
+/* A reduction leaves more held than credits, which is no violation; a grant after it would be. */
+static void a_reduction_breaks_no_rule(void **state)
+{
+    (void)state;
+    struct world world;
+    struct uuid ref = uuid_of('e', 1), scope = uuid_of('s', 0);
+    int64_t seats = 1;
+
+    small_world(&world);
+    world_load(&world);
+    AUTO(entitlement_unref) struct entitlement *e = fake_entitlement(&ref, 2, 1, &scope, &seats);
+    world.now_ms += 10;
+    assert_int_equal(
+        world_step(&world, (struct ledger_event){ .kind = LEDGER_INSTALL, .install = { e } }),
+        ERR_OK);
+    world_commit(&world);
+    assert_no_broken_rule(&world);
+    world_unload(&world);
+
+    database_exec(&world.db, "UPDATE lease SET created_ms = created_ms + 20");
+    AUTO(mem_free) char *broken = database_broken_rules(&world.db);
+    assert_int_equal(count_rule(broken, "held_over_credits"), 1);
+    database_drop(&world.db);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_ledger_gets_back_what_it_wrote),
+        cmocka_unit_test(damage_is_found_when_loading),
+        cmocka_unit_test(a_write_between_open_and_load_is_noticed),
+        cmocka_unit_test(a_broken_rule_is_reported),
+        cmocka_unit_test(every_rule_can_fail),
+        cmocka_unit_test(a_reduction_breaks_no_rule),
+    };
+    return cmocka_run_group_tests_name("invariants", tests, NULL, NULL);
+}
