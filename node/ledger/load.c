@@ -40,6 +40,8 @@ enum err ledger_load_node(struct ledger *l, const struct node_row *row, struct d
 
     if (index <= SELF)
         return corrupt(diag, "node", &row->node_ref, "it is this node, or one too many");
+    if (row->watermark_ms < 0)
+        return corrupt(diag, "node", &row->node_ref, "its watermark is no time");
     l->nodes[index].watermark_ms = row->watermark_ms;
     l->nodes[index].acknowledged = row->acknowledged;
     return note_seq(l, row->seq, &l->nodes[index].seq);
@@ -94,6 +96,8 @@ static const char *lease_row_fault(const struct lease_row *row)
         return "its count is out of range";
     if (row->expires_ms <= 0 || row->duration_ms <= 0 || row->created_ms <= 0)
         return "it has no time";
+    if (row->expires_ms < row->created_ms)
+        return "it expires before it was created";
     if ((row->state == LEASE_ACTIVE) != (row->ended_ms == 0) ||
         (row->ended_ms == 0) != (row->ended_expires_ms == 0))
         return "its state and its end contradict each other";
@@ -113,6 +117,8 @@ enum err ledger_load_lease(struct ledger *l, const struct lease_row *row, struct
         fault = "its scope, origin or home is not known";
     if (!fault && lease_find(l, &row->lease_ref, (size_t)home))
         fault = "it stands there twice";
+    if (!fault && row->state == LEASE_ACTIVE && !origin->enrolled)
+        fault = "it is active, but its origin was deleted";
     if (fault)
         return corrupt(diag, "lease", &row->lease_ref, fault);
     struct lease *lease = lease_new(l);
@@ -133,7 +139,7 @@ enum err ledger_load_lease(struct ledger *l, const struct lease_row *row, struct
     return note_seq(l, row->seq, &lease->seq);
 }
 
-/* What was minted in all is what publishers signed, and no node has more out than it owns. */
+/* What was minted in all is what publishers signed. */
 static enum err check_scope(const struct ledger *l, const struct scope *scope, struct diag *diag)
 {
     int64_t minted = 0;
@@ -159,6 +165,11 @@ enum err ledger_load_done(struct ledger *l, uint64_t seq, struct diag *diag)
         return diag_set(diag, ERR_STORE_CORRUPT,
                         "a record has change number %" PRIu64 ", above the node's own %" PRIu64,
                         l->seq, seq);
+    for (size_t i = 1; i < l->node_count; i++) {
+        if (l->nodes[i].acknowledged > seq)
+            return corrupt(diag, "node", &l->nodes[i].ref,
+                           "it acknowledges a change that was never made");
+    }
     for (size_t i = 0; i < l->scopes.count; i++) {
         if ((err = check_scope(l, l->scopes.items[i], diag)) != ERR_OK)
             return err;

@@ -1,5 +1,5 @@
-/* One function an event kind: private to node/ledger. Each sets result->err and what goes with it;
- * on any error but a deleted origin's, nothing has changed. */
+/* One function an event kind: private to node/ledger. Each sets result->err and what goes with it.
+ * On an error nothing has changed but this: an origin that proved itself is known from then on. */
 #pragma once
 
 #include "ledger/state.h"
