@@ -1,5 +1,6 @@
 #include "answer.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -79,15 +80,28 @@ static bool read_instant(struct json_reader *r, const char *name, bool required,
     return false;
 }
 
-/* Figures of a denial. They only inform, so whatever is wrong with them is passed over. */
-static void read_figures(struct json_object *body, struct twinlease_error *error)
+/* Figures of a denial, and a sentence with them. They only inform, so whatever is wrong with them
+ * is passed over, and then the node's own words stand. */
+static void read_figures(struct json_object *body, const char *title, struct twinlease_error *error)
 {
+    const char *feature = "", *next = NULL;
+    int64_t seats = -1, used = -1, next_ms = 0;
     struct json_reader r;
 
     json_reader_init(&r, body, "", NULL);
-    json_read_int(&r, "seats", false, 0, INT64_MAX, &error->seats);
-    json_read_int(&r, "used", false, 0, INT64_MAX, &error->seats_used);
-    read_instant(&r, "next_expected", false, &error->next_seat_ms);
+    json_read_string(&r, "feature", true, FEATURE_NAME_MAX, &feature);
+    json_read_int(&r, "seats", true, 0, INT64_MAX, &seats);
+    json_read_int(&r, "used", true, 0, INT64_MAX, &used);
+    read_instant(&r, "next_expected", false, &next_ms);
+    json_read_string(&r, "next_expected", false, TIMESTAMP_MAX, &next);
+    if (json_reader_end_open(&r) != ERR_OK)
+        return;
+    fault_set(error, error->code, "%s: %s has %" PRId64 " seats, %" PRId64 " of them in use%s%s",
+              title, feature, seats, used, next ? "; the next is expected back at " : "",
+              next ? next : "");
+    error->seats = seats;
+    error->seats_used = used;
+    error->next_seat_ms = next_ms;
 }
 
 static enum twinlease_code read_problem(const struct answer *answer, struct json_object *body,
@@ -105,10 +119,11 @@ static enum twinlease_code read_problem(const struct answer *answer, struct json
         return fault_set(error, TWINLEASE_BAD_ANSWER,
                          "%s refuses with a document that cannot be read: %s", answer->from,
                          diag.text);
-    fault_set(error, code_of(answer->status, code), "%s%s%s", title, *detail ? ": " : "", detail);
-    snprintf(error->problem, sizeof error->problem, "%s", code);
+    fault_set(error, code_of(answer->status, code), "%s%s%s%s", title, *detail ? " (" : "", detail,
+              *detail ? ")" : "");
     if (error->code == TWINLEASE_NO_SEAT)
-        read_figures(body, error);
+        read_figures(body, title, error);
+    snprintf(error->problem, sizeof error->problem, "%s", code);
     return error->code;
 }
 

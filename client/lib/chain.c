@@ -48,11 +48,12 @@ static enum twinlease_code check_entitlement(struct chain *c, struct twinlease_e
     const char *pem = c->options->publisher_key_pem;
     size_t left = strnlen(pem, PEM_MAX), used;
     enum err e = ERR_ENT_UNTRUSTED;
+    struct diag no_key = { "" };
     int keys = 0;
 
     for (; keys < PUBLISHER_KEYS_MAX && e == ERR_ENT_UNTRUSTED; keys++) {
         AUTO(key_free) struct key *key = NULL;
-        if (key_parse_public(pem, left, &key, &used, &c->diag) != ERR_OK)
+        if (key_parse_public(pem, left, &key, &used, &no_key) != ERR_OK)
             break;
         pem += used;
         left -= used;

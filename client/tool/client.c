@@ -4,8 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <stdlib.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 #include "base/json.h"
 #include "files.h"
@@ -398,6 +397,13 @@ static bool ends_with(const char *text, const char *ending)
     return length > size && strcmp(text + length - size, ending) == 0;
 }
 
+static bool is_folder(const char *path)
+{
+    struct stat info;
+
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
 static void close_folder(DIR *folder)
 {
     closedir(folder);
@@ -421,7 +427,7 @@ static enum twinlease_code verify_folder(struct check *check, const char *path, 
         if (ends_with(entry->d_name, ".lease")) {
             if (read_lease(inner, &lease, error) != TWINLEASE_OK || get_bool(lease, "granted"))
                 verify_file(check, inner);
-        } else if (levels > 1 && entry->d_name[0] != '.' && entry->d_type == DT_DIR) {
+        } else if (levels > 1 && entry->d_name[0] != '.' && is_folder(inner)) {
             code = verify_folder(check, inner, levels - 1, error);
         }
     }

@@ -320,9 +320,8 @@ enum twinlease_code operator_leases(const struct args *args, struct output *out,
 
 static void print_origin(const struct output *out, struct json_object *origin)
 {
-    output_line(out, "%s  %-10s since %.19sZ  %-24s %s %s", get_text(origin, "origin_ref"),
-                get_bool(origin, "enrolled") ? "enrolled" : "deleted", get_text(origin, "created"),
-                get_text(origin, "environment.hostname"),
+    output_line(out, "%s  since %.19sZ  %-24s %s %s", get_text(origin, "origin_ref"),
+                get_text(origin, "created"), get_text(origin, "environment.hostname"),
                 get_text(origin, "environment.os_platform"),
                 get_text(origin, "environment.os_version"));
 }
@@ -334,7 +333,7 @@ enum twinlease_code operator_origins(const struct args *args, struct output *out
     enum twinlease_code code = list_all(args, "/-/origins", &listing, error);
 
     if (code == TWINLEASE_OK && listing.count == 0)
-        output_line(out, "No machine has enrolled yet.");
+        output_line(out, "No machine is enrolled.");
     return code;
 }
 

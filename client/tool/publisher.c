@@ -457,35 +457,44 @@ enum twinlease_code publisher_issue(const struct args *args, struct output *out,
 
 /* ---- inspect ----------------------------------------------------------------------------- */
 
+static enum err verify_with_key(const struct key *key, const char *text, struct diag *diag)
+{
+    AUTO(entitlement_unref) struct entitlement *entitlement = NULL;
+    char thumbprint[KEY_THUMBPRINT_SIZE];
+    struct uuid instance_ref;
+
+    return entitlement_verify_with(key, text, strlen(text), -1, &entitlement, &instance_ref,
+                                   thumbprint, diag);
+}
+
 /* With any of the keys in the file. */
 static enum twinlease_code verify_with_file(const char *path, const char *text,
                                             struct twinlease_error *error)
 {
     AUTO(buf_fini) struct buf pem = { .max = PEM_MAX };
-    char thumbprint[KEY_THUMBPRINT_SIZE];
-    struct uuid instance_ref;
-    struct diag diag = { "" };
+    struct diag diag = { "" }, no_key = { "" };
     size_t at = 0, used = 0;
     enum err e = ERR_ENT_UNTRUSTED;
     enum twinlease_code code = text_read(path, &pem, error);
 
-    for (int i = 0; code == TWINLEASE_OK && i < KEYS_MAX && e == ERR_ENT_UNTRUSTED; i++) {
-        AUTO(key_free) struct key *key = NULL;
-        AUTO(entitlement_unref) struct entitlement *entitlement = NULL;
-        if (key_parse_public(pem.bytes + at, pem.length - at, &key, &used, &diag) != ERR_OK) {
-            if (at == 0)
-                return fault_set(error, TWINLEASE_BAD_FILE, "%s: %s", path, diag.text);
-            break;
-        }
-        at += used;
-        e = entitlement_verify_with(key, text, strlen(text), -1, &entitlement, &instance_ref,
-                                    thumbprint, &diag);
-    }
-    if (code != TWINLEASE_OK || e == ERR_OK)
+    if (code != TWINLEASE_OK)
         return code;
-    return fault_link(
-        error, e == ERR_ENT_UNTRUSTED ? TWINLEASE_LINK_PUBLISHER : TWINLEASE_LINK_ENTITLEMENT,
-        "not signed by %s, or altered: %s", path, diag.text);
+    for (int i = 0; i < KEYS_MAX && e == ERR_ENT_UNTRUSTED; i++) {
+        AUTO(key_free) struct key *key = NULL;
+        if (key_parse_public(pem.bytes + at, pem.length - at, &key, &used, &no_key) != ERR_OK)
+            break;
+        at += used;
+        e = verify_with_key(key, text, &diag);
+    }
+    if (at == 0)
+        return fault_set(error, TWINLEASE_BAD_FILE, "%s: %s", path, no_key.text);
+    if (e == ERR_OK)
+        return TWINLEASE_OK;
+    if (e == ERR_ENT_UNTRUSTED)
+        return fault_link(error, TWINLEASE_LINK_PUBLISHER, "not signed with %s: %s", path,
+                          diag.text);
+    return fault_link(error, TWINLEASE_LINK_ENTITLEMENT, "the entitlement does not hold: %s",
+                      diag.text);
 }
 
 static void print_entitlement(const struct output *out, struct json_object *document)
