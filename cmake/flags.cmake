@@ -8,6 +8,9 @@ if(CMAKE_C_COMPILER_ID STREQUAL "GNU")
   add_compile_options(-Wlogical-op -Wduplicated-cond -Wtrampolines)
 endif()
 
+if(TWINLEASE_FUZZ) # the libraries too: without their coverage a fuzzer is blind
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
 if(TWINLEASE_SANITIZE)
   add_compile_options(-fsanitize=${TWINLEASE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${TWINLEASE_SANITIZE})

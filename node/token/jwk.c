@@ -10,7 +10,6 @@
 #define COORDINATE_SIZE 32
 #define MODULUS_SIZE    (RSA_BITS_MAX / 8)
 
-DEFINE_AUTO(BIGNUM *, BN_free)
 DEFINE_AUTO(OSSL_PARAM_BLD *, OSSL_PARAM_BLD_free)
 DEFINE_AUTO(OSSL_PARAM *, OSSL_PARAM_free)
 
@@ -153,7 +152,7 @@ static BIGNUM *read_number(struct json_reader *r, const char *name, size_t size_
 static EVP_PKEY *read_rsa(struct json_reader *r)
 {
     AUTO(BN_free) BIGNUM *n = read_number(r, "n", RSA_BITS_MIN / 8, MODULUS_SIZE);
-    AUTO(BN_free) BIGNUM *e = read_number(r, "e", 1, 8);
+    AUTO(BN_free) BIGNUM *e = read_number(r, "e", 1, RSA_EXPONENT_BITS_MAX / 8);
     AUTO(OSSL_PARAM_BLD_free) OSSL_PARAM_BLD *builder = OSSL_PARAM_BLD_new();
 
     must(builder);

@@ -1,12 +1,17 @@
 /* The inside of struct key, for the files that make, sign with and write keys. */
 #pragma once
 
+#include <openssl/bn.h>
+
 #include "token/crypto.h"
 #include "token/key.h"
 
-#define KEY_FILE_MAX (64 << 10) /* bytes of a PEM file */
-#define RSA_BITS_MIN 2048
-#define RSA_BITS_MAX 8192 /* = 8 * KEY_SIGNATURE_MAX */
+#define KEY_FILE_MAX          (64 << 10) /* bytes of a PEM file */
+#define RSA_BITS_MIN          2048
+#define RSA_BITS_MAX          8192 /* = 8 * KEY_SIGNATURE_MAX */
+#define RSA_EXPONENT_BITS_MAX 64
+
+DEFINE_AUTO(BIGNUM *, BN_free)
 
 struct key {
     EVP_PKEY *pkey;

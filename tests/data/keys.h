@@ -186,4 +186,16 @@ static const char refused_encrypted[] =
     "/Dmen6G5psDQTiSdiQ4=\n"
     "-----END ENCRYPTED PRIVATE KEY-----\n";
 
+/* The public half of fixed_rsa, with an exponent of 65 bits */
+static const char refused_rsa_exponent[] =
+    "-----BEGIN PUBLIC KEY-----\n"
+    "MIIBKDANBgkqhkiG9w0BAQEFAAOCARUAMIIBEAKCAQEA7OG6pxeGHP4yri5VlNg+\n"
+    "VGb/18RueuEjdLtcGE9foDsrQDuFOR9wRVyjSoxPJS7E+JJ+nOxgYgpEy8TvhFcS\n"
+    "7tRC2b2+XLLNFuq+a39/PkzgIZbW1shHsPnZCq83/iuSxjOxzXDRJeI3uge3pmAq\n"
+    "vOpuhJjwxjpXM43HV4zYgjXvlOfRTR19HunDxQqK06bxOS9FlV5HKZLrACkiJT2q\n"
+    "e98G6XCV/0ffdqtpbUmz41zuT+t95N5nqI2/ZTzeZuLeSzYyvBmivIHVYA5Yr4gl\n"
+    "NsthOlfnJfsYA8ctXQth4K5rofYpz/g3Hy0eFJMxHpzsjjGQox0vbvjSzHZw4yLL\n"
+    "gwIJAQAAAAAAAAAB\n"
+    "-----END PUBLIC KEY-----\n";
+
 /* clang-format on */

@@ -287,6 +287,10 @@ static void public_blocks_are_read_in_turn(void **state)
     assert_int_equal(key_parse_public(fixed_ec, strlen(fixed_ec), &third, &used, &diag),
                      ERR_KEY_INVALID);
     assert_non_null(strstr(diag.text, "PRIVATE KEY"));
+    assert_int_equal(
+        key_parse_public(refused_rsa_exponent, strlen(refused_rsa_exponent), &third, &used, &diag),
+        ERR_KEY_INVALID);
+    assert_non_null(strstr(diag.text, "at most 64 bits"));
 }
 
 /* ---- JWK ----------------------------------------------------------------------------------------
