@@ -2,7 +2,7 @@
  * page as text, never as markup. Signed in with a cookie that this script cannot read. */
 'use strict';
 
-const PAGE_ROWS = 100;
+const PAGE_ROWS = 25;
 const REFRESH_MS = 5000;
 
 const byId = (id) => document.getElementById(id);
@@ -115,6 +115,11 @@ function fact(name, value, bad) {
     element('dd', {}, value === null || value === undefined ? '–' : value));
 }
 
+function shown(value) {
+  if (typeof value === 'boolean') return value ? 'yes' : 'no';
+  return typeof value === 'number' ? numbers.format(value) : String(value);
+}
+
 async function showHealth() {
   const [health, ready] = await Promise.all([
     call('GET', '/-/health'), call('GET', '/-/ready', { anyStatus: true })]);
@@ -122,8 +127,8 @@ async function showHealth() {
   const facts = [fact('Serving', serves ? 'yes' : (ready.body.detail || 'no'), !serves)];
   for (const [name, value] of Object.entries(health.body)) {
     if (value !== null && typeof value !== 'object' && name !== 'status') {
-      const text = typeof value === 'number' ? numbers.format(value) : String(value);
-      facts.push(fact(name.replaceAll('_', ' '), text, name.endsWith('alarm') && value === true));
+      const label = name[0].toUpperCase() + name.slice(1).replaceAll('_', ' ');
+      facts.push(fact(label, shown(value), name.endsWith('alarm') && value));
     }
   }
   byId('health').replaceChildren(...facts);
@@ -172,15 +177,17 @@ function scopeCard(scope) {
 
 async function showScopes() {
   const { body } = await call('GET', '/-/scopes');
-  const cards = body.scope_list.map(scopeCard);
+  const scopes = body.scope_list.filter((scope) => scope.seats || scope.used)
+    .sort((a, b) => a.feature.localeCompare(b.feature) || a.publisher.localeCompare(b.publisher));
+  const cards = scopes.map(scopeCard);
   byId('scopes').replaceChildren(...(cards.length ? cards
     : [element('p', { class: 'empty' }, 'No entitlement is installed yet.')]));
   const choice = byId('token-scope');
   const chosen = choice.value;
   choice.replaceChildren(element('option', { value: '' }, 'all features'),
-    ...body.scope_list.map((scope) => element('option', { value: scope.scope_ref },
+    ...scopes.map((scope) => element('option', { value: scope.scope_ref },
       `${scope.feature} (${scope.publisher})`)));
-  choice.value = body.scope_list.some((scope) => scope.scope_ref === chosen) ? chosen : '';
+  choice.value = scopes.some((scope) => scope.scope_ref === chosen) ? chosen : '';
   showTokenLink();
 }
 
