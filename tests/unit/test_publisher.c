@@ -141,7 +141,7 @@ static void other_files_are_ignored(void **state)
 static void bad_files_are_named(void **state)
 {
     (void)state;
-    static char many[20000];
+    AUTO(buf_fini) struct buf many = { .max = 4096 };
     struct diag diag = { "" };
     size_t count;
 
@@ -151,10 +151,10 @@ static void bad_files_are_named(void **state)
     assert_non_null(strstr(diag.text, "PRIVATE KEY"));
     assert_int_equal(read_with("a+b.pem", "no key", &count, &diag), ERR_FILE);
     for (int i = 0; i < 17; i++)
-        strcat(many, "-----BEGIN PUBLIC KEY-----\n"
-                     "MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n"
-                     "-----END PUBLIC KEY-----\n");
-    assert_int_equal(read_with("many.pem", many, &count, &diag), ERR_KEY_INVALID);
+        buf_text_append(&many, "-----BEGIN PUBLIC KEY-----\n"
+                               "MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n"
+                               "-----END PUBLIC KEY-----\n");
+    assert_int_equal(read_with("many.pem", buf_text(&many), &count, &diag), ERR_KEY_INVALID);
     assert_non_null(strstr(diag.text, "more than 16"));
     assert_int_equal(mkdir(path_of("folder.pem"), 0700), 0);
     struct publishers *publishers = NULL;
