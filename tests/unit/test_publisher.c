@@ -295,7 +295,8 @@ static void a_changed_byte_is_noticed(void **state)
     sign_example(acme, &text);
     assert_true(passes(text.bytes, text.length, NULL));
     assert_int_equal(tamper(text.bytes, text.length, passes, NULL), 0);
-    text.bytes[text.length - 10] ^= 1;
+    char *byte = &text.bytes[text.length - 10];
+    *byte = *byte == 'A' ? 'B' : 'A'; /* still base64url: it is the signature that is wrong */
     assert_int_equal(verify_at(&text, NOW_MS, &diag), ERR_ENT_SIGNATURE);
 }
 
