@@ -299,10 +299,12 @@ bool store_alive(struct store *store)
 
     if (store->failed || PQstatus(store->conn) != CONNECTION_OK)
         return false;
-    if (poll(&fd, 1, 0) <= 0)
-        return true;
-    /* Something was said unasked: a notice, or the last words of a session that ends. */
-    return PQconsumeInput(store->conn) && PQstatus(store->conn) == CONNECTION_OK;
+    /* Something was said unasked: a notice, or the last words of a session and then its end. */
+    while (poll(&fd, 1, 0) > 0) {
+        if (!PQconsumeInput(store->conn) || PQstatus(store->conn) != CONNECTION_OK)
+            return false;
+    }
+    return true;
 }
 
 int store_fd(const struct store *store)
