@@ -26,6 +26,7 @@ struct session {
     char *auth_token;     /* NULL: none */
     struct boot auth_until;
     struct uuid auth_origin;
+    bool clock_mentioned;
 };
 
 /* A session's request on its way: the session and the end of its time. */
@@ -118,6 +119,12 @@ static void warn_of_clock(struct session *s, int64_t sync_ms)
     int64_t ahead_ms = wall_now().ms - sync_ms;
 
     if (!sync_ms || (ahead_ms < CLOCK_WARN_MS && ahead_ms > -CLOCK_WARN_MS))
+        return;
+    lock(s);
+    bool mentioned = s->clock_mentioned;
+    s->clock_mentioned = true;
+    unlock(s);
+    if (mentioned)
         return;
     int64_t minutes = (ahead_ms < 0 ? -ahead_ms : ahead_ms) / 60000;
     state_warn(s->state,

@@ -480,6 +480,40 @@ bool state_claim(struct state *s, struct twinlease_lease *lease)
     return fd != -1;
 }
 
+/* As it is recorded now; NULL: it is not. */
+static struct twinlease_lease *read_lease(struct state *s, const struct uuid *lease_ref)
+{
+    struct twinlease_lease *lease = NULL;
+
+    lock(s);
+    for (size_t i = 0; i < s->kept_count && !lease; i++) {
+        if (uuid_equal(&s->kept[i]->lease_ref, lease_ref))
+            lease = lease_clone(s->kept[i]);
+    }
+    unlock(s);
+    if (lease || !*s->folder)
+        return lease;
+    AUTO(mem_free) char *path = lease_path(s, lease_ref, suffix);
+    return read_lease_file(s, path);
+}
+
+struct twinlease_lease *state_take(struct state *s, const struct uuid *lease_ref)
+{
+    AUTO(twinlease_lease_free) struct twinlease_lease *claim = lease_new();
+
+    claim->lease_ref = *lease_ref;
+    if (!state_claim(s, claim))
+        return NULL;
+    /* Only now: whoever had the claim until a moment ago may have given the lease back. */
+    struct twinlease_lease *lease = read_lease(s, lease_ref);
+    if (!lease)
+        return NULL;
+    lease->claimed_in = TAKE(claim->claimed_in);
+    lease->claim_fd = claim->claim_fd;
+    claim->claim_fd = -1;
+    return lease;
+}
+
 void state_unclaim(struct twinlease_lease *lease)
 {
     struct state *s = lease->claimed_in;

@@ -262,9 +262,8 @@ static struct twinlease_lease *find_recorded(struct state *state, const struct w
 
     for (int wanted = 0; wanted < 3 && !found; wanted++) {
         for (size_t i = 0; i < count && !found; i++) {
-            if (all[i] && fits(all[i], wish) && rank(all[i]) == wanted &&
-                state_claim(state, all[i]))
-                found = TAKE(all[i]);
+            if (fits(all[i], wish) && rank(all[i]) == wanted)
+                found = state_take(state, &all[i]->lease_ref);
         }
     }
     for (size_t i = 0; i < count; i++)
