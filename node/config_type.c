@@ -167,7 +167,7 @@ static void allowed_UUID(const struct setting *s, struct buf *out)
 }
 
 /* RFC 1123 names; underscores are let through, because names in container networks have them. */
-static bool host_name_valid(const char *text, size_t length)
+static bool name_valid(const char *text, size_t length)
 {
     size_t label = 0;
 
@@ -188,16 +188,29 @@ static bool host_name_valid(const char *text, size_t length)
     return true;
 }
 
-static bool ipv6_valid(const char *text, size_t length)
+static bool ip_valid(int family, const char *text, size_t length)
 {
     char copy[INET6_ADDRSTRLEN];
-    struct in6_addr address;
+    struct in6_addr address; /* the larger one */
 
     if (length == 0 || length >= sizeof copy)
         return false;
     memcpy(copy, text, length);
     copy[length] = '\0';
-    return inet_pton(AF_INET6, copy, &address) == 1;
+    return inet_pton(family, copy, &address) == 1;
+}
+
+/* A name or an IPv4 address: a last label of digits alone can only be the latter's, so 256.1.1.1 is
+ * neither. */
+static bool host_valid(const char *text, size_t length)
+{
+    size_t digits = 0;
+
+    while (digits < length && text[length - 1 - digits] >= '0' && text[length - 1 - digits] <= '9')
+        digits++;
+    if (digits && (digits == length || text[length - 1 - digits] == '.'))
+        return ip_valid(AF_INET, text, length);
+    return name_valid(text, length);
 }
 
 /* An IPv6 address gets its brackets, so that the value can stand in a URL as it is. */
@@ -207,11 +220,11 @@ static bool parse_HOST(const struct setting *s, const char *text, void *field)
     size_t length = strlen(text);
     bool bracketed = length > 2 && text[0] == '[' && text[length - 1] == ']';
 
-    if (bracketed && ipv6_valid(text + 1, length - 2))
+    if (bracketed && ip_valid(AF_INET6, text + 1, length - 2))
         buf_text_append(&host, text);
-    else if (ipv6_valid(text, length))
+    else if (ip_valid(AF_INET6, text, length))
         buf_format(&host, "[%s]", text);
-    else if (host_name_valid(text, length))
+    else if (host_valid(text, length))
         buf_text_append(&host, text);
     else
         return false;
@@ -239,7 +252,7 @@ static bool address_split(const char *text, struct address *out)
         text++;
         length -= 2;
     }
-    if (!(bracketed ? ipv6_valid(text, length) : host_name_valid(text, length)))
+    if (!(bracketed ? ip_valid(AF_INET6, text, length) : host_valid(text, length)))
         return false;
     out->host = mem_memdup(text, length);
     out->port = (uint16_t)port;
@@ -342,8 +355,8 @@ static bool origin_valid(const char *text)
     if (!host)
         return false;
     size_t length = strlen(host);
-    if (host_name_valid(host, length) ||
-        (length > 2 && *host == '[' && host[length - 1] == ']' && ipv6_valid(host + 1, length - 2)))
+    if (host_valid(host, length) || (length > 2 && *host == '[' && host[length - 1] == ']' &&
+                                     ip_valid(AF_INET6, host + 1, length - 2)))
         return true;
     bool valid = address_split(host, &address);
     fini_ADDRESS(&address);
