@@ -263,25 +263,16 @@ static void drain(struct loop *loop)
         turn(loop, DRAIN_WAIT_MAX_MS);
 }
 
-static void *run(void *argument)
+/* On the loop's own thread: a buffer that libh2o makes for a socket belongs for ever to the list of
+ * spare buffers of the thread that made it, and those lists take no lock. */
+static void loop_init(struct loop *loop)
 {
-    struct loop *loop = argument;
-
-    while (!atomic_load(&loop->http->draining)) {
-        listener_update(loop);
-        turn(loop, TURN_WAIT_MAX_MS);
-    }
-    drain(loop);
-    return NULL;
-}
-
-void loop_start(struct loop *loop, struct http *http, unsigned index)
-{
+    struct http *http = loop->http;
     h2o_evloop_t *events = h2o_evloop_create();
     int fd = fcntl(http->listen_fd, F_DUPFD_CLOEXEC, 3);
 
     must(fd >= 0);
-    *loop = (struct loop){ .http = http, .index = index, .now = boot_now() };
+    loop->now = boot_now();
     h2o_context_init(&loop->ctx, events, &http->conf);
     h2o_multithread_register_receiver(loop->ctx.queue, &loop->inbox, on_messages);
     SSL_CTX_up_ref(http->tls);
@@ -292,6 +283,25 @@ void loop_start(struct loop *loop, struct http *http, unsigned index)
     timer_queue_init(&loop->deadlines, http->services.config->request_timeout.value * 1000);
     timer_queue_init(&loop->lingers, LINGER_MS);
     timer_queue_init(&loop->pauses, ACCEPT_PAUSE_MS);
+}
+
+static void *run(void *argument)
+{
+    struct loop *loop = argument;
+
+    loop_init(loop);
+    pthread_barrier_wait(&loop->http->loops_ready); /* a loop may wake any other */
+    while (!atomic_load(&loop->http->draining)) {
+        listener_update(loop);
+        turn(loop, TURN_WAIT_MAX_MS);
+    }
+    drain(loop);
+    return NULL;
+}
+
+void loop_start(struct loop *loop, struct http *http, unsigned index)
+{
+    *loop = (struct loop){ .http = http, .index = index };
     int error = pthread_create(&loop->thread, NULL, run, loop);
     must(error == 0);
 }

@@ -122,8 +122,10 @@ enum err http_start(const struct services *services, struct http **out, struct d
     http->loops = mem_calloc(http->loop_count, sizeof *http->loops);
     random_bytes(&http->id_prefix, sizeof http->id_prefix);
     configure(http);
+    must(pthread_barrier_init(&http->loops_ready, NULL, http->loop_count + 1) == 0);
     for (unsigned i = 0; i < http->loop_count; i++)
         loop_start(&http->loops[i], http, i);
+    pthread_barrier_wait(&http->loops_ready);
     log_event(LOG_INFO, "listening", "serving https on %s port %u with %u event loops",
               config->listen.host, config->listen.port, http->loop_count);
     *out = http;

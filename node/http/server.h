@@ -55,6 +55,7 @@ struct http {
     uint64_t id_prefix;                  /* random, of request ids made here */
     unsigned loop_count;
     struct loop *loops;
+    pthread_barrier_t loops_ready; /* passed once: all loops can get messages */
 };
 
 struct loop {
