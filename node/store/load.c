@@ -227,19 +227,21 @@ struct load {
     void *open_context;
 };
 
-static enum err check_entitlement(const struct stored_entitlement *row, const struct entitlement *e,
-                                  struct diag *diag)
+static enum err bad_entitlement(const struct stored_entitlement *row, const char *why,
+                                struct diag *diag)
 {
     char ref[UUID_TEXT_SIZE];
 
-    if (uuid_equal(&row->entitlement_ref, &e->entitlement_ref) && row->revision == e->revision &&
-        !memcmp(row->sha256, e->sha256, sizeof e->sha256))
-        return ERR_OK;
     uuid_format(&row->entitlement_ref, ref);
     return diag_set(diag, ERR_STORE_CORRUPT,
-                    "table entitlement, entitlement_ref %s, revision %" PRId64
-                    ": its text says otherwise",
-                    ref, row->revision);
+                    "table entitlement, entitlement_ref %s, revision %" PRId64 ": %s", ref,
+                    row->revision, why);
+}
+
+static bool is_same(const struct stored_entitlement *row, const struct entitlement *e)
+{
+    return uuid_equal(&row->entitlement_ref, &e->entitlement_ref) && row->revision == e->revision &&
+           !memcmp(row->sha256, e->sha256, sizeof e->sha256);
 }
 
 static enum err take_entitlement(void *context, const void *row, const struct pg_field *fields,
@@ -253,13 +255,13 @@ static enum err take_entitlement(void *context, const void *row, const struct pg
 
     must(stored->text == text_field->bytes);
     AUTO(mem_free) char *text = mem_memdup(text_field->bytes, (size_t)text_field->length);
-    enum err err = load->open_one(load->open_context, text, &e, &trusted, diag);
-    if (err == ERR_OK)
-        err = check_entitlement(stored, e, diag);
-    if (err == ERR_OK)
-        err = ledger_load_entitlement(load->ledger, e, stored->installed_ms, stored->seq, trusted,
-                                      diag);
-    return err;
+    struct diag why = { "" };
+    if (load->open_one(load->open_context, text, &e, &trusted, &why) != ERR_OK)
+        return bad_entitlement(stored, why.text, diag);
+    if (!is_same(stored, e))
+        return bad_entitlement(stored, "its text says otherwise", diag);
+    return ledger_load_entitlement(load->ledger, e, stored->installed_ms, stored->seq, trusted,
+                                   diag);
 }
 
 #define TAKE_ROW(kind)                                                                             \

@@ -29,15 +29,19 @@ struct store_identity {
  * synchronous_commit off), takes the lock (waiting up to lock_wait_ms for a predecessor's session
  * to end), migrates the schema forward, and reads the identity; a new database gets a fresh
  * node_ref. ERR_STORE_AWAY (not reachable, starting up), ERR_STORE_REFUSED (user, password,
- * database name), ERR_STORE_UNSAFE, ERR_STORE_READ_ONLY, ERR_STORE_OWNED, ERR_STORE_SCHEMA,
- * ERR_STORE_FULL: with one sentence in diag that says what to do. */
+ * database name, another instance's database), ERR_STORE_UNSAFE (also a connection pooler),
+ * ERR_STORE_READ_ONLY, ERR_STORE_OWNED, ERR_STORE_SCHEMA, ERR_STORE_FULL, ERR_STORE_CORRUPT (its
+ * identity is lost), ERR_CONFIG (not a connection string; it is never repeated): with one sentence
+ * in diag that says what to do. */
 enum err store_open(const char *conninfo, const struct uuid *instance_ref, int lock_wait_ms,
                     struct store **out, struct store_identity *identity,
                     struct diag *diag) MUST_USE;
 struct store *store_close(struct store *store); /* NULL in, NULL out */
 
 /* Feeds every committed record to the ledger's load functions, in the order they ask for, in one
- * snapshot, and ends with ledger_load_done(). */
+ * snapshot, and ends with ledger_load_done(). ERR_STORE_CORRUPT names table, key and column of what
+ * could never have been written, an entitlement that open_one() refuses included. After any failure
+ * the store must be closed. */
 typedef enum err store_entitlement_open(void *context, const char *text, struct entitlement **out,
                                         bool *trusted, struct diag *diag);
 enum err store_load(struct store *store, struct ledger *ledger, store_entitlement_open *open_one,

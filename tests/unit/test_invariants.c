@@ -368,8 +368,8 @@ static void damage_is_found_when_loading(void **state)
         { "UPDATE entitlement SET revision = 7", "UPDATE entitlement SET revision = 1",
           "revision 7: its text says otherwise", ERR_STORE_CORRUPT },
         { "UPDATE entitlement SET text = 'junk' || text",
-          "UPDATE entitlement SET text = substr(text, 5)", "not an entitlement",
-          ERR_ENT_MALFORMED },
+          "UPDATE entitlement SET text = substr(text, 5)", "revision 1: not an entitlement",
+          ERR_STORE_CORRUPT },
         { "ALTER TABLE origin RENAME generation TO g", "ALTER TABLE origin RENAME g TO generation",
           "generation", ERR_STORE_SCHEMA },
     };
