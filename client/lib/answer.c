@@ -232,11 +232,11 @@ enum twinlease_code answer_origin(const struct answer *answer, struct json_objec
     return TWINLEASE_OK;
 }
 
-/* Text that goes into a header or a body again: visible ASCII only. */
+/* Text that goes into a header or a body again: visible ASCII, and nothing that needs escaping. */
 static bool plain(const char *text)
 {
     for (const char *p = text; *p; p++) {
-        if (*p <= ' ' || *p > '~')
+        if (*p <= ' ' || *p > '~' || *p == '"' || *p == '\\')
             return false;
     }
     return *text != '\0';

@@ -424,9 +424,12 @@ static enum twinlease_code call_for(struct twinlease *handle, const struct call 
 static void lease_call(const struct twinlease_lease *lease, const char *method,
                        char path[PATH_SIZE], struct buf *body, struct call *out)
 {
+    AUTO(json_object_put) struct json_object *token = json_object_new_string(lease->token);
+
     snprintf(path, PATH_SIZE, "/v1/leases/%s", lease->lease_text);
-    buf_init(body, JWS_MAX + 64);
-    buf_format(body, "{\"lease_token\":\"%s\"}", lease->token); /* plain() when it came */
+    buf_init(body, 6 * JWS_MAX + 64); /* escaped, whatever stood in the state folder */
+    buf_format(body, "{\"lease_token\":%s}",
+               json_object_to_json_string_ext(token, JSON_C_TO_STRING_NOSLASHESCAPE));
     must(buf_ok(body));
     *out = (struct call){ .method = method, .path = path, .body = body->bytes };
 }
