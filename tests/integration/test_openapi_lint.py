@@ -34,8 +34,14 @@ def document():
 
 def lint(path):
     linter = os.path.join(ROOT, "tests", "lib", "openapi-lint")
-    return subprocess.run([linter, path], text=True, stdin=subprocess.DEVNULL, capture_output=True,
-                          timeout=600, check=False)
+    return subprocess.run(
+        [linter, path],
+        text=True,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=600,
+        check=False,
+    )
 
 
 # ---- the linter ----
@@ -70,9 +76,17 @@ def with_an_undescribed_path_parameter(document):
     document["paths"]["/v1/leases/{lease_ref}"]["parameters"] = []
 
 
-@pytest.mark.parametrize("harm", [without_operation_id, same_operation_id, without_answers,
-                                  with_a_dead_reference, with_an_unknown_member,
-                                  with_an_undescribed_path_parameter])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        without_operation_id,
+        same_operation_id,
+        without_answers,
+        with_a_dead_reference,
+        with_an_unknown_member,
+        with_an_undescribed_path_parameter,
+    ],
+)
 def test_a_broken_document_is_not(document, tmp_path, harm):
     broken = copy.deepcopy(document)
     harm(broken)
@@ -88,13 +102,17 @@ def test_a_broken_document_is_not(document, tmp_path, harm):
 def violations(document, schema, value):
     judge = jsonschema.Draft202012Validator(
         {"$ref": f"#/components/schemas/{schema}", "components": document["components"]},
-        format_checker=jsonschema.FormatChecker())
+        format_checker=jsonschema.FormatChecker(),
+    )
     return [error.message for error in judge.iter_errors(value)]
 
 
 def test_every_example_fits_its_schema(document):
-    examples = [(name, example) for name, schema in document["components"]["schemas"].items()
-                for example in schema.get("examples", [])]
+    examples = [
+        (name, example)
+        for name, schema in document["components"]["schemas"].items()
+        for example in schema.get("examples", [])
+    ]
     assert len(examples) > 25
     for name, example in examples:
         assert violations(document, name, example) == [], name
@@ -107,23 +125,34 @@ def test_a_wrong_example_would_be_found(document):
     assert violations(document, "Scope", {**scope, "more": 1})
 
 
+def test_it_is_of_this_version(document):
+    (version,) = re.findall(r"project\(twinlease VERSION ([\d.]+)", read("CMakeLists.txt"))
+    assert document["info"]["version"] == version
+
+
 # ---- routes ----
 
 
 def routes():
     """Rows of route.tbl: (method, path) -> its other columns."""
-    row = re.compile(r'X\((\w+),\s*"([^"]+)",\s*(\w+),\s*([\w| ]+?),\s*(\w+),\s*"([^"]*)",'
-                     r'\s*(\w+)\)')
-    found = {(m[1].lower(), m[2]): dict(auth=m[3], roles=m[4], body=m[5], query=m[6].split())
-             for m in row.finditer(read("node", "http", "route.tbl"))}
+    row = re.compile(
+        r'X\((\w+),\s*"([^"]+)",\s*(\w+),\s*([\w| ]+?),\s*(\w+),\s*"([^"]*)",' r"\s*(\w+)\)"
+    )
+    found = {
+        (m[1].lower(), m[2]): dict(auth=m[3], roles=m[4], body=m[5], query=m[6].split())
+        for m in row.finditer(read("node", "http", "route.tbl"))
+    }
     assert len(found) > 25
     return found
 
 
 def operations(document):
-    return {(method, path): (operation, item.get("parameters", []))
-            for path, item in document["paths"].items()
-            for method, operation in item.items() if method in METHODS}
+    return {
+        (method, path): (operation, item.get("parameters", []))
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+        if method in METHODS
+    }
 
 
 def resolve(document, value):
@@ -197,8 +226,9 @@ def test_it_says_what_parameters_are_taken(document):
 def errors():
     """Rows of err.tbl: code -> (status, may the same call succeed later, title)."""
     row = re.compile(r'X\(\w+,\s*(\d+),\s*([01]),\s*"(\w+)",\s*"([^"]+)"\)')
-    found = {m[3]: (int(m[1]), m[2] == "1", m[4])
-             for m in row.finditer(read("node", "base", "err.tbl"))}
+    found = {
+        m[3]: (int(m[1]), m[2] == "1", m[4]) for m in row.finditer(read("node", "base", "err.tbl"))
+    }
     assert NEVER_SENT <= set(found) and len(found) > 50
     return found
 
@@ -232,9 +262,9 @@ def section(title):
     text = read("README.md")
     heading = re.search(rf"^(#+) {re.escape(title)}\n", text, re.M)
     assert heading, f"README.md has no section {title}"
-    rest = text[heading.end():]
+    rest = text[heading.end() :]
     end = re.search(rf"^#{{1,{len(heading[1])}}} ", rest, re.M)
-    return rest[:end.start()] if end else rest
+    return rest[: end.start()] if end else rest
 
 
 def table_lines(text):
@@ -242,14 +272,22 @@ def table_lines(text):
 
 
 def test_the_readme_has_the_table_of_settings():
-    made = subprocess.run([NODE, "--help=markdown"], text=True, stdin=subprocess.DEVNULL,
-                          capture_output=True, timeout=60, check=True).stdout
+    made = subprocess.run(
+        [NODE, "--help=markdown"],
+        text=True,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=60,
+        check=True,
+    ).stdout
     assert table_lines(section("Settings")) == made.splitlines()
 
 
 def test_the_readme_has_the_table_of_problem_codes():
-    rows = [f"| {status} | `{code}` | {title} | {'later' if retry else ''} |"
-            for code, (status, retry, title) in sendable().items()]
+    rows = [
+        f"| {status} | `{code}` | {title} | {'later' if retry else ''} |"
+        for code, (status, retry, title) in sendable().items()
+    ]
     assert table_lines(section("Errors"))[2:] == rows
 
 
