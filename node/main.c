@@ -239,17 +239,19 @@ static enum err start_engine(struct node *node, struct diag *diag)
 
 static enum err start_http(struct node *node, struct diag *diag)
 {
-    return http_start(&(struct services){ .config = node->config,
+    return http_start(node->http,
+                      &(struct services){ .config = node->config,
                                           .instance = node->instance,
                                           .auth_codes = node->auth_codes,
                                           .engine = node->engine,
                                           .queries = node->queries,
                                           .trust = node->trust,
                                           .roles = node->roles },
-                      &node->http, diag);
+                      diag);
 }
 
-static enum err node_start(struct node *node, struct diag *diag)
+/* What may be wrong with the settings is found before the database is touched. */
+static enum err open_files(struct node *node, struct diag *diag)
 {
     const struct config *config = node->config;
     enum err e;
@@ -263,6 +265,16 @@ static enum err node_start(struct node *node, struct diag *diag)
     if ((e = roles_read(config, &node->roles, diag)) != ERR_OK)
         return e;
     if ((e = trust_open(config->publisher_keys, &node->trust, diag)) != ERR_OK)
+        return e;
+    return http_open(config, &node->http, diag);
+}
+
+static enum err node_start(struct node *node, struct diag *diag)
+{
+    const struct config *config = node->config;
+    enum err e;
+
+    if ((e = open_files(node, diag)) != ERR_OK)
         return e;
     if ((e = start_engine(node, diag)) != ERR_OK)
         return e;
@@ -315,10 +327,10 @@ static void wait_for_the_end(struct node *node, const sigset_t *signals)
               signal_number == SIGINT ? "interrupted" : "asked to stop");
 }
 
-/* What a restart cannot heal (systemd: RestartPreventExitStatus=64 78) and what it might. */
+/* 78 is what a restart cannot heal (systemd: RestartPreventExitStatus=64 78). */
 static int exit_code(enum err e)
 {
-    return e == ERR_OK ? 0 : e == ERR_INTERNAL || e == ERR_STORE_CORRUPT ? EX_SOFTWARE : EX_CONFIG;
+    return e == ERR_OK ? 0 : e == ERR_INTERNAL ? EX_SOFTWARE : EX_CONFIG;
 }
 
 static int run(struct config *config, const sigset_t *signals)

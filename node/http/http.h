@@ -26,9 +26,12 @@ struct services {
 
 struct http;
 
-/* Binds the address, reads the TLS files and starts the loops. ERR_CONFIG (the address cannot be
- * bound), ERR_TLS, ERR_FILE: one line that names the culprit. */
-enum err http_start(const struct services *services, struct http **out, struct diag *diag) MUST_USE;
+/* Reads the TLS files and binds the address: what may be wrong with the settings shows here, before
+ * the database is touched. ERR_CONFIG, ERR_TLS, ERR_FILE: one line that names the culprit. */
+enum err http_open(const struct config *config, struct http **out, struct diag *diag) MUST_USE;
+
+/* Listens and starts the loops. ERR_CONFIG: somebody else has begun to listen there. */
+enum err http_start(struct http *http, const struct services *services, struct diag *diag) MUST_USE;
 
 /* SIGHUP: reads certificate and key again. New connections use them, open ones go on. On an error
  * nothing changes. */
@@ -36,5 +39,5 @@ enum err http_reload(struct http *http, struct diag *diag) MUST_USE;
 
 /* SIGTERM: stops accepting, lets requests under way finish and closes what is left after drain_ms.
  * The loops' memory stays: libh2o cannot give it back while messages may still arrive, and the
- * process is about to end. NULL in, NULL out. */
+ * process is about to end. Takes one that was only opened, too. NULL in, NULL out. */
 struct http *http_stop(struct http *http, int64_t drain_ms);

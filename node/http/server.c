@@ -18,7 +18,7 @@ static const h2o_iovec_t alpn_http1[] = { { http1, sizeof http1 - 1 }, { NULL, 0
 
 /* ---- listening ------------------------------------------------------------------------------ */
 
-static int listen_on(const struct addrinfo *info)
+static int bind_to(const struct addrinfo *info)
 {
     int on = 1, off = 0;
     int fd = socket(info->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -28,7 +28,7 @@ static int listen_on(const struct addrinfo *info)
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (info->ai_family == AF_INET6) /* [::] takes IPv4, too */
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-    if (bind(fd, info->ai_addr, info->ai_addrlen) == 0 && listen(fd, LISTEN_BACKLOG) == 0)
+    if (bind(fd, info->ai_addr, info->ai_addrlen) == 0)
         return fd;
     int error = errno;
     close(fd);
@@ -36,31 +36,31 @@ static int listen_on(const struct addrinfo *info)
     return -1;
 }
 
-/* A kernel without IPv6 has no [::]; everything is then 0.0.0.0. */
-static bool is_any6(const char *host)
+static enum err listen_error(const struct address *address, const char *what, const char *why,
+                             struct diag *diag)
 {
-    return strcmp(host, "::") == 0;
+    bool v6 = strchr(address->host, ':') != NULL;
+
+    return diag_set(diag, ERR_CONFIG, "LISTEN: %s%s%s:%u %s (%s)", v6 ? "[" : "", address->host,
+                    v6 ? "]" : "", address->port, what, why);
 }
 
 static enum err open_listener(const struct address *address, int *out, struct diag *diag)
 {
     struct addrinfo hints = { .ai_flags = AI_PASSIVE | AI_NUMERICSERV, .ai_socktype = SOCK_STREAM };
     struct addrinfo *found = NULL;
-    char port[8];
+    char port[8], any4[] = "0.0.0.0";
 
     snprintf(port, sizeof port, "%u", address->port);
     int failed = getaddrinfo(address->host, port, &hints, &found);
     if (failed)
-        return diag_set(diag, ERR_CONFIG, "LISTEN: %s cannot be resolved (%s)", address->host,
-                        gai_strerror(failed));
-    int fd = listen_on(found);
+        return listen_error(address, "cannot be resolved", gai_strerror(failed), diag);
+    int fd = bind_to(found);
     freeaddrinfo(found);
-    if (fd < 0 && errno == EAFNOSUPPORT && is_any6(address->host))
-        return open_listener(
-            &(struct address){ .host = (char[]){ "0.0.0.0" }, .port = address->port }, out, diag);
+    if (fd < 0 && errno == EAFNOSUPPORT && strcmp(address->host, "::") == 0) /* no IPv6 here */
+        return open_listener(&(struct address){ .host = any4, .port = address->port }, out, diag);
     if (fd < 0)
-        return diag_set(diag, ERR_CONFIG, "LISTEN: %s port %s cannot be bound (%s)", address->host,
-                        port, strerror(errno));
+        return listen_error(address, "cannot be bound", strerror(errno), diag);
     *out = fd;
     return ERR_OK;
 }
@@ -100,9 +100,8 @@ static unsigned loops_wanted(const struct config *config)
     return wanted < 1 ? 1 : wanted > LOOPS_MAX ? LOOPS_MAX : (unsigned)wanted;
 }
 
-enum err http_start(const struct services *services, struct http **out, struct diag *diag)
+enum err http_open(const struct config *config, struct http **out, struct diag *diag)
 {
-    const struct config *config = services->config;
     SSL_CTX *tls = NULL;
     int fd = -1;
     enum err e;
@@ -114,21 +113,34 @@ enum err http_start(const struct services *services, struct http **out, struct d
         return e;
     }
     struct http *http = mem_calloc(1, sizeof *http);
-    http->services = *services;
+    http->services.config = config;
     http->tls = tls;
     http->listen_fd = fd;
     http->body_max = (size_t)config->body_max_kib.value << 10;
-    http->loop_count = loops_wanted(config);
-    http->loops = mem_calloc(http->loop_count, sizeof *http->loops);
     random_bytes(&http->id_prefix, sizeof http->id_prefix);
-    configure(http);
-    must(pthread_barrier_init(&http->loops_ready, NULL, http->loop_count + 1) == 0);
-    for (unsigned i = 0; i < http->loop_count; i++)
-        loop_start(&http->loops[i], http, i);
-    pthread_barrier_wait(&http->loops_ready);
-    log_event(LOG_INFO, "listening", "serving https on %s port %u with %u event loops",
-              config->listen.host, config->listen.port, http->loop_count);
     *out = http;
+    return ERR_OK;
+}
+
+enum err http_start(struct http *http, const struct services *services, struct diag *diag)
+{
+    const struct config *config = services->config;
+
+    must(config == http->services.config && http->loop_count == 0);
+    http->services = *services;
+    if (listen(http->listen_fd, LISTEN_BACKLOG) != 0)
+        return listen_error(&config->listen, "cannot be listened to", strerror(errno), diag);
+    configure(http);
+    unsigned wanted = loops_wanted(config);
+    http->loops = mem_calloc(wanted, sizeof *http->loops);
+    for (unsigned i = 0; i < wanted; i++)
+        loop_init(&http->loops[i], http, i);
+    http->loop_count = wanted;
+    for (unsigned i = 0; i < wanted; i++)
+        loop_start(&http->loops[i]);
+    tls_warn_of_expiry(http->tls, config->tls_cert);
+    log_event(LOG_INFO, "listening", "serving https on %s port %u with %u event loops",
+              config->listen.host, config->listen.port, wanted);
     return ERR_OK;
 }
 
@@ -145,6 +157,7 @@ enum err http_reload(struct http *http, struct diag *diag)
     }
     SSL_CTX_free(http->tls);
     http->tls = tls;
+    tls_warn_of_expiry(tls, http->services.config->tls_cert);
     return ERR_OK;
 }
 

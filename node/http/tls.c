@@ -56,7 +56,7 @@ static void set_policy(SSL_CTX *tls)
     SSL_CTX_set_mode(tls, SSL_MODE_RELEASE_BUFFERS);
 }
 
-static void warn_of_expiry(const char *path, const SSL_CTX *tls)
+void tls_warn_of_expiry(const SSL_CTX *tls, const char *cert_path)
 {
     const X509 *cert = SSL_CTX_get0_certificate(tls);
     int days = 0, seconds = 0;
@@ -64,10 +64,10 @@ static void warn_of_expiry(const char *path, const SSL_CTX *tls)
     if (!cert || !ASN1_TIME_diff(&days, &seconds, NULL, X509_get0_notAfter(cert)))
         return;
     if (days < 0 || seconds < 0)
-        log_event(LOG_ERROR, "certificate_expired", "%s: the certificate has expired", path);
+        log_event(LOG_ERROR, "certificate_expired", "%s: the certificate has expired", cert_path);
     else if (days < EXPIRY_WARNING_DAYS)
         log_event(LOG_WARNING, "certificate_expires", "%s: the certificate expires in %d days",
-                  path, days);
+                  cert_path, days);
 }
 
 static enum err use_key(SSL_CTX *tls, const char *path, struct diag *diag)
@@ -102,7 +102,6 @@ enum err tls_context_new(const char *cert_path, const char *key_path, SSL_CTX **
     enum err e = use_key(tls, key_path, diag);
     if (e != ERR_OK)
         return e;
-    warn_of_expiry(cert_path, tls);
     *out = TAKE(tls);
     return ERR_OK;
 }

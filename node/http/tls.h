@@ -11,6 +11,9 @@
 enum err tls_context_new(const char *cert_path, const char *key_path, SSL_CTX **out,
                          struct diag *diag) MUST_USE;
 
+/* Logs a warning if the certificate has expired or is about to. */
+void tls_warn_of_expiry(const SSL_CTX *tls, const char *cert_path);
+
 /* If both TLS_CERT and TLS_KEY are absent: makes a CA, signs a server certificate for DLS_URL,
  * localhost and the loopback addresses with it, adds the CA's certificate to TLS_CA, writes key and
  * certificate, and forgets the CA's key: clients can pin the CA, and nobody can sign with it.
