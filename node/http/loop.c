@@ -299,14 +299,9 @@ static void *run(void *argument)
     return NULL;
 }
 
-void loop_init(struct loop *loop, struct http *http, unsigned index)
+void loop_start(struct loop *loop, struct http *http, unsigned index)
 {
     *loop = (struct loop){ .http = http, .index = index };
-}
-
-void loop_start(struct loop *loop)
-{
     int error = pthread_create(&loop->thread, NULL, run, loop);
-
     must(error == 0);
 }

@@ -131,16 +131,16 @@ enum err http_start(struct http *http, const struct services *services, struct d
     if (listen(http->listen_fd, LISTEN_BACKLOG) != 0)
         return listen_error(&config->listen, "cannot be listened to", strerror(errno), diag);
     configure(http);
-    unsigned wanted = loops_wanted(config);
-    http->loops = mem_calloc(wanted, sizeof *http->loops);
-    for (unsigned i = 0; i < wanted; i++)
-        loop_init(&http->loops[i], http, i);
-    http->loop_count = wanted;
-    for (unsigned i = 0; i < wanted; i++)
-        loop_start(&http->loops[i]);
+    http->loop_count = loops_wanted(config);
+    http->loops = mem_calloc(http->loop_count, sizeof *http->loops);
+    int error = pthread_barrier_init(&http->loops_ready, NULL, http->loop_count + 1);
+    must(error == 0);
+    for (unsigned i = 0; i < http->loop_count; i++)
+        loop_start(&http->loops[i], http, i);
+    pthread_barrier_wait(&http->loops_ready);
     tls_warn_of_expiry(http->tls, config->tls_cert);
     log_event(LOG_INFO, "listening", "serving https on %s port %u with %u event loops",
-              config->listen.host, config->listen.port, wanted);
+              config->listen.host, config->listen.port, http->loop_count);
     return ERR_OK;
 }
 

@@ -126,10 +126,9 @@ static inline const struct exchange *exchange_of_const(const struct request *r)
 
 /* ---- loop.c ---- */
 
-/* All loops are made before the first thread starts: they wake each other. They run until
+/* Starts one loop's thread. It serves once all have passed http->loops_ready, until
  * http->draining. */
-void loop_init(struct loop *loop, struct http *http, unsigned index);
-void loop_start(struct loop *loop);
+void loop_start(struct loop *loop, struct http *http, unsigned index);
 void loop_wake(struct loop *loop);
 /* From any thread. */
 void loop_send(struct loop *loop, struct message *message);
