@@ -307,11 +307,13 @@ static void reload(struct node *node)
                   node->config->tls_cert);
     else
         log_event(LOG_ERROR, "certificate_not_reloaded", "%s; the old one stays", diag.text);
-    if (trust_reload(node->trust, &diag) == ERR_OK)
+    if (trust_reload(node->trust, &diag) == ERR_OK) {
+        engine_review_trust(node->engine);
         log_event(LOG_INFO, "publishers_reloaded", "read the publishers' keys in %s again",
                   node->config->publisher_keys);
-    else
+    } else {
         log_event(LOG_ERROR, "publishers_not_reloaded", "%s; the old keys stay", diag.text);
+    }
     sd_notify(0, "READY=1");
 }
 

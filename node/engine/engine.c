@@ -20,6 +20,7 @@ struct queue {
     struct command *first, *last;
     uint32_t count;
     bool stopping;
+    bool review_trust; /* asked for by engine_review_trust() */
 };
 
 struct engine {
@@ -68,7 +69,8 @@ static void queue_fini(struct queue *queue)
     pthread_mutex_destroy(&queue->mutex);
 }
 
-/* Takes up to max commands; waits up to wait_ms for the first. *stopping: no more will come. */
+/* Takes up to max commands; waits up to wait_ms for the first. *stopping: no more will come. Also
+ * returns when trust is to be reviewed. */
 static struct command *queue_take(struct queue *queue, uint32_t max, int64_t wait_ms,
                                   bool *stopping)
 {
@@ -76,7 +78,7 @@ static struct command *queue_take(struct queue *queue, uint32_t max, int64_t wai
     int timed_out = 0;
 
     pthread_mutex_lock(&queue->mutex);
-    while (!queue->first && !queue->stopping && !timed_out)
+    while (!queue->first && !queue->stopping && !queue->review_trust && !timed_out)
         timed_out = pthread_cond_timedwait(&queue->wake, &queue->mutex, &deadline);
     struct command *first = queue->first, *last = first;
     for (uint32_t taken = 1; last; taken++, last = last->next) {
@@ -123,6 +125,14 @@ enum err engine_submit(struct engine *engine, struct command *command)
     }
     pthread_mutex_unlock(&queue->mutex);
     return err;
+}
+
+void engine_review_trust(struct engine *engine)
+{
+    pthread_mutex_lock(&engine->queue.mutex);
+    engine->queue.review_trust = true;
+    pthread_cond_signal(&engine->queue.wake);
+    pthread_mutex_unlock(&engine->queue.mutex);
 }
 
 /* ---- status ------------------------------------------------------------------------------------
@@ -229,6 +239,32 @@ static enum err acquire(struct engine *engine, struct diag *diag)
               ledger_counts(engine->ledger).leases, ledger_counts(engine->ledger).origins,
               (long long)((stopwatch_us() - started_us) / 1000));
     return ERR_OK;
+}
+
+static bool trusts(void *context, const struct entitlement *e)
+{
+    struct engine *engine = context;
+    AUTO(entitlement_unref) struct entitlement *again = NULL;
+    struct diag diag = { "" };
+    bool trusted = false;
+
+    if (engine->conf.entitlement_open(engine->conf.context, e->text, &again, &trusted, &diag) !=
+        ERR_OK)
+        return false;
+    if (!trusted)
+        log_event_with(LOG_WARNING, "publisher_not_trusted", LOG_FIELDS("publisher", e->publisher),
+                       "nothing new is granted of its entitlements: %s", diag.text);
+    return trusted;
+}
+
+static void review_trust(struct engine *engine)
+{
+    pthread_mutex_lock(&engine->queue.mutex);
+    bool wanted = engine->queue.review_trust;
+    engine->queue.review_trust = false;
+    pthread_mutex_unlock(&engine->queue.mutex);
+    if (wanted && engine->ledger)
+        ledger_review_trust(engine->ledger, trusts, engine);
 }
 
 /* ---- batches -----------------------------------------------------------------------------------
@@ -353,6 +389,7 @@ static void retry_store(struct engine *engine, int64_t *backoff_ms)
         struct command *list = queue_take(&engine->queue, UINT32_MAX, wait_ms, &stopping);
         engine_status(engine, &status);
         refuse(list, status.reason, &status.diag);
+        review_trust(engine); /* loading will ask anyway */
         wait_ms = (until_us - stopwatch_us()) / 1000;
     } while (wait_ms > 0 && !stopping);
     if (stopping)
@@ -389,6 +426,7 @@ static void *run(void *context)
     struct command *list = NULL;
 
     while (!stopping || list) {
+        review_trust(engine);
         if (engine->ledger)
             run_batch(engine, list);
         else if (list)

@@ -19,8 +19,8 @@
 struct engine;
 
 struct command {
-    struct ledger_event event;   /* now_ms is set by the engine */
-    struct ledger_result result; /* set when done() is called; the submitter finishes it */
+    struct ledger_event event;     /* now_ms is set by the engine */
+    struct ledger_result result;   /* set when done() is called; the submitter finishes it */
     struct commit_receipt receipt; /* valid if result.err is not one of the 503s */
     void (*done)(struct command *command);
     struct command *next; /* the engine's */
@@ -31,11 +31,11 @@ enum engine_state { ENGINE_STARTING, ENGINE_READY, ENGINE_STORE_AWAY, ENGINE_STO
 /* A snapshot for health, readiness and pages; safe from any thread. */
 struct engine_status {
     enum engine_state state;
-    enum err reason;    /* why not ready */
-    struct diag diag;   /* the same for people */
+    enum err reason;      /* why not ready */
+    struct diag diag;     /* the same for people */
     struct uuid node_ref; /* nil until the database was first read */
     uint64_t seq;
-    int64_t now_ms;         /* ledger clock at the last batch; 0 before the first */
+    int64_t now_ms;          /* ledger clock at the last batch; 0 before the first */
     int64_t clock_offset_ms; /* wall minus ledger */
     bool clock_alarm;
     struct ledger_counts counts;
@@ -51,25 +51,30 @@ struct engine_conf {
     int64_t lease_max_ms, ended_keep_ms, clock_skew_max_ms;
     uint32_t queue_max; /* commands waiting; above it ERR_OVERLOADED */
     uint32_t batch_max; /* commands of one transaction */
-    /* Reads a stored entitlement again and tells whether its publisher is (still) trusted. Called on
-     * the ledger thread. */
+    /* Reads a stored entitlement again and tells whether its publisher is (still) trusted. Called
+     * on the ledger thread. */
     enum err (*entitlement_open)(void *context, const char *text, struct entitlement **out,
                                  bool *trusted, struct diag *diag);
     void *context;
 };
 
 /* Connects, locks, migrates, loads, then starts the thread. What a restart cannot heal (newer
- * schema, unsafe settings, another owner, refused user) is returned with a sentence; a database that
- * is merely away is not an error: the thread keeps trying and engine_status() says so. */
-enum err engine_start(const struct engine_conf *conf, struct engine **out, struct diag *diag) MUST_USE;
+ * schema, unsafe settings, another owner, refused user) is returned with a sentence; a database
+ * that is merely away is not an error: the thread keeps trying and engine_status() says so. */
+enum err engine_start(const struct engine_conf *conf, struct engine **out,
+                      struct diag *diag) MUST_USE;
 
-/* Stops taking commands, commits what is queued, writes the clock's final ceiling, joins the thread.
- * NULL in, NULL out. */
+/* Stops taking commands, commits what is queued, writes the clock's final ceiling, joins the
+ * thread. NULL in, NULL out. */
 struct engine *engine_stop(struct engine *engine);
 
 /* ERR_OK: taken. ERR_OVERLOADED, ERR_NOT_READY, ERR_STORE_AWAY…: not taken, done() will not be
  * called. */
 enum err engine_submit(struct engine *engine, struct command *command) MUST_USE;
+
+/* Publishers' keys were read again: the ledger thread asks entitlement_open() anew for all that is
+ * installed, soon. From any thread. */
+void engine_review_trust(struct engine *engine);
 
 void engine_status(struct engine *engine, struct engine_status *out);
 const char *engine_state_name(enum engine_state state);

@@ -307,6 +307,11 @@ enum err ledger_load_done(struct ledger *, uint64_t seq, struct diag *) MUST_USE
 void ledger_step(struct ledger *ledger, const struct ledger_event *event,
                  struct ledger_result *result);
 
+/* Publishers' keys were added or removed: asks again for every scope whether the publisher of its
+ * entitlement is trusted. One that is not grants nothing new; renewals and releases go on. */
+typedef bool ledger_trusts(void *context, const struct entitlement *entitlement);
+void ledger_review_trust(struct ledger *ledger, ledger_trusts *trusts, void *context);
+
 /* Rows since the last clear. Valid until the next step or clear. */
 const struct ledger_changes *ledger_changes(const struct ledger *ledger);
 bool ledger_changed(const struct ledger *ledger);

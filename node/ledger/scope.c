@@ -277,6 +277,20 @@ enum err scope_install(struct ledger *l, struct entitlement *e, bool trusted, st
     return ERR_OK;
 }
 
+void ledger_review_trust(struct ledger *l, ledger_trusts *trusts, void *context)
+{
+    const struct entitlement *asked = NULL; /* scopes of one entitlement stand together */
+    bool answer = false;
+
+    for (size_t i = 0; i < l->scopes.count; i++) {
+        struct scope *scope = l->scopes.items[i];
+        if (scope->entitlement != asked)
+            answer = trusts(context, scope->entitlement);
+        asked = scope->entitlement;
+        scope->trusted = answer;
+    }
+}
+
 void scope_free_all(struct ledger *l)
 {
     for (size_t i = 0; i < l->scopes.count; i++) {
