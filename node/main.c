@@ -329,10 +329,11 @@ static void wait_for_the_end(struct node *node, const sigset_t *signals)
               signal_number == SIGINT ? "interrupted" : "asked to stop");
 }
 
-/* 78 is what a restart cannot heal (systemd: RestartPreventExitStatus=64 78). */
+/* 78: settings or database must be put right first (systemd: RestartPreventExitStatus=64 78). 70:
+ * this program, or what it wrote, is wrong. */
 static int exit_code(enum err e)
 {
-    return e == ERR_OK ? 0 : e == ERR_INTERNAL ? EX_SOFTWARE : EX_CONFIG;
+    return e == ERR_OK ? 0 : e == ERR_INTERNAL || e == ERR_STORE_CORRUPT ? EX_SOFTWARE : EX_CONFIG;
 }
 
 static int run(struct config *config, const sigset_t *signals)
