@@ -1,0 +1,443 @@
+#include "clients.h"
+
+#include "world.h"
+
+#define SLOT_OF(request, i) ((request)->slots[i])
+
+static struct client *client_of(struct world *w, const struct request *request)
+{
+    return &w->clients.all[request->sender];
+}
+
+static struct origin_proof proof_of(const struct client *client)
+{
+    return (struct origin_proof){ client->origin_ref, client->generation };
+}
+
+static struct lease_evidence token_of(const struct lease_row *row)
+{
+    return (struct lease_evidence){
+        .lease_ref = row->lease_ref,
+        .home = row->home,
+        .origin_ref = row->origin_ref,
+        .scope_ref = row->scope_ref,
+        .count = row->count,
+        .created_ms = row->created_ms,
+        .duration_ms = row->duration_ms,
+        .expires_ms = row->expires_ms,
+        .adopt = row->shared,
+    };
+}
+
+static struct request *request_of(struct world *w, size_t client, enum ledger_event_kind kind,
+                                  void (*on_answer)(struct world *, struct request *))
+{
+    struct request *request = request_new(kind);
+
+    (void)w;
+    request->sender = client;
+    request->on_answer = on_answer;
+    return request;
+}
+
+/* A slot in that state that nothing is on its way about; -1 if there is none. */
+static int pick_slot(struct world *w, const struct client *client, enum slot_state state)
+{
+    size_t first = dice_below(&w->dice, CLIENT_SLOTS);
+
+    for (size_t i = 0; i < CLIENT_SLOTS; i++) {
+        size_t at = (first + i) % CLIENT_SLOTS;
+        if (client->slots[at].state == state && !client->slots[at].busy)
+            return (int)at;
+    }
+    return -1;
+}
+
+/* What every answer to a proof may say; all such events begin with it. */
+static void heed(struct client *client, const struct request *request)
+{
+    const struct origin_proof *proof = &request->event.prove.origin;
+
+    if (!request->lost && request->result.err == ERR_ORIGIN_DELETED &&
+        proof->generation == client->generation &&
+        uuid_equal(&proof->origin_ref, &client->origin_ref))
+        client->enrolled = false;
+}
+
+/* ---- enrolling ------------------------------------------------------------------------------ */
+
+static void on_enrol(struct world *w, struct request *request)
+{
+    struct client *client = client_of(w, request);
+
+    client->enrolling = false;
+    if (!request->lost && request->result.err == ERR_OK) {
+        client->enrolled = true;
+        client->generation = request->result.origin.generation;
+    }
+    if (!request->lost && request->result.err == ERR_ORIGIN_EXISTS)
+        client->origin_ref = dice_uuid(&w->dice); /* its answer was lost: it draws a new one */
+    request_free(request);
+}
+
+static void enrol(struct world *w, size_t at)
+{
+    struct request *request = request_of(w, at, LEDGER_ENROL, on_enrol);
+
+    request->event.enrol.origin_ref = w->clients.all[at].origin_ref;
+    request->event.enrol.environment = "{}";
+    w->clients.all[at].enrolling = true;
+    wire_send(w, request);
+}
+
+/* ---- grants --------------------------------------------------------------------------------- */
+
+static void on_grant(struct world *w, struct request *request)
+{
+    struct client *client = client_of(w, request);
+    const struct ledger_result *r = &request->result;
+    bool granted = !request->lost && r->err == ERR_OK;
+
+    heed(client, request);
+    for (size_t i = 0; i < request->event.grant.item_count; i++) {
+        struct slot *slot = &client->slots[SLOT_OF(request, i)];
+        slot->busy = false;
+        if (granted) {
+            auditor_told(w, request, request->sender, &r->leases[i]);
+            slot->state = SLOT_HELD;
+            slot->token = token_of(&r->leases[i].row);
+        } else if (request_certain(request) && slot->state == SLOT_WANTED) {
+            slot->state = SLOT_FREE;
+        }
+    }
+    request_free(request);
+}
+
+static void draw_item(struct world *w, struct grant_item *item)
+{
+    size_t scope = dice_below(&w->dice, SIM_SCOPES);
+
+    *item = (struct grant_item){
+        .by_feature = dice_chance(&w->dice, 500),
+        .has_lease_ref = true,
+        .lease_ref = dice_uuid(&w->dice),
+        .scope_ref = w->operator.scopes[scope],
+        .count = dice_chance(&w->dice, 700) ? 1 : dice_between(&w->dice, 1, 4),
+        .duration_ms = dice_chance(&w->dice, 200) ? 0 : dice_between(&w->dice, 1000, 600000),
+    };
+    snprintf(item->feature, sizeof item->feature, "%s", operator_feature_name(scope));
+}
+
+/* Asks for what is in these slots. */
+static void send_grant(struct world *w, size_t at, const size_t *slots, size_t count)
+{
+    struct client *client = &w->clients.all[at];
+    struct request *request = request_of(w, at, LEDGER_GRANT, on_grant);
+
+    for (size_t i = 0; i < count; i++) {
+        client->slots[slots[i]].busy = true;
+        request->items[i] = client->slots[slots[i]].item;
+        request->slots[i] = slots[i];
+    }
+    request->event.grant.origin = proof_of(client);
+    request->event.grant.items = request->items;
+    request->event.grant.item_count = count;
+    wire_send(w, request);
+}
+
+static void ask_for_new(struct world *w, size_t at)
+{
+    struct client *client = &w->clients.all[at];
+    size_t slots[SIM_ITEMS_MAX], count = 0, wanted = 1;
+
+    if (dice_chance(&w->dice, 200))
+        wanted = 1 + dice_below(&w->dice, SIM_ITEMS_MAX);
+    for (int slot; count < wanted && (slot = pick_slot(w, client, SLOT_FREE)) >= 0; count++) {
+        slots[count] = (size_t)slot;
+        draw_item(w, &client->slots[slot].item);
+        client->slots[slot].state = SLOT_WANTED;
+        client->slots[slot].busy = true;
+    }
+    if (count)
+        send_grant(w, at, slots, count);
+}
+
+static void ask_again(struct world *w, size_t at, enum slot_state state)
+{
+    int slot = pick_slot(w, &w->clients.all[at], state);
+
+    if (slot >= 0)
+        send_grant(w, at, &(size_t){ (size_t)slot }, 1);
+}
+
+/* ---- renewals ------------------------------------------------------------------------------- */
+
+static void on_renew(struct world *w, struct request *request)
+{
+    struct client *client = client_of(w, request);
+    struct slot *slot = &client->slots[SLOT_OF(request, 0)];
+
+    heed(client, request);
+    slot->busy = false;
+    if (!request->lost && request->result.err == ERR_OK) {
+        auditor_told(w, request, request->sender, &request->result.leases[0]);
+        if (uuid_equal(&slot->token.lease_ref, &request->event.renew.lease_ref))
+            slot->token = token_of(&request->result.leases[0].row);
+    } else if (request_certain(request)) {
+        auditor_refused(w, request, request->sender);
+        if (uuid_equal(&slot->token.lease_ref, &request->event.renew.lease_ref))
+            slot->state = SLOT_DONE;
+    }
+    request_free(request);
+}
+
+/* token NULL: by reference alone. */
+static void send_renewal(struct world *w, size_t at, size_t slot, const struct uuid *lease_ref,
+                         const struct lease_evidence *token)
+{
+    struct client *client = &w->clients.all[at];
+    struct request *request = request_of(w, at, LEDGER_RENEW, on_renew);
+
+    client->slots[slot].busy = true;
+    request->slots[0] = slot;
+    request->event.renew.origin = proof_of(client);
+    request->event.renew.lease_ref = *lease_ref;
+    if (token) {
+        request->evidence = *token;
+        request->event.renew.evidence = &request->evidence;
+    }
+    wire_send(w, request);
+}
+
+static void renew(struct world *w, size_t at, enum slot_state state)
+{
+    struct client *client = &w->clients.all[at];
+    int slot = pick_slot(w, client, state);
+
+    if (slot < 0)
+        return;
+    const struct lease_evidence *token = &client->slots[slot].token;
+    send_renewal(w, at, (size_t)slot, &token->lease_ref, dice_chance(&w->dice, 500) ? token : NULL);
+}
+
+/* ---- releases ------------------------------------------------------------------------------- */
+
+static void on_release(struct world *w, struct request *request)
+{
+    struct client *client = client_of(w, request);
+    struct slot *slot = &client->slots[SLOT_OF(request, 0)];
+
+    heed(client, request);
+    slot->busy = false;
+    auditor_end_known(w, &request->event.release.lease_ref, request->sender, request,
+                      !request->lost && request->result.err == ERR_OK);
+    if (request_certain(request))
+        slot->state = SLOT_DONE;
+    request_free(request);
+}
+
+static void release(struct world *w, size_t at, enum slot_state state)
+{
+    struct client *client = &w->clients.all[at];
+    int slot = pick_slot(w, client, state);
+
+    if (slot < 0)
+        return;
+    struct request *request = request_of(w, at, LEDGER_RELEASE, on_release);
+    request->slots[0] = (size_t)slot;
+    request->event.release.origin = proof_of(client);
+    request->event.release.lease_ref = client->slots[slot].token.lease_ref;
+    if (dice_chance(&w->dice, 500)) {
+        request->evidence = client->slots[slot].token;
+        request->event.release.evidence = &request->evidence;
+    }
+    client->slots[slot].busy = true;
+    auditor_end_sent(w, &request->event.release.lease_ref, at);
+    wire_send(w, request);
+}
+
+static void on_release_all(struct world *w, struct request *request)
+{
+    struct client *client = client_of(w, request);
+
+    heed(client, request);
+    auditor_end_known(w, NULL, request->sender, request,
+                      !request->lost && request->result.err == ERR_OK);
+    request_free(request);
+}
+
+static void release_all(struct world *w, size_t at)
+{
+    struct request *request = request_of(w, at, LEDGER_RELEASE_ALL, on_release_all);
+
+    request->event.release_all.origin = proof_of(&w->clients.all[at]);
+    auditor_end_sent(w, NULL, at);
+    wire_send(w, request);
+}
+
+/* ---- looking -------------------------------------------------------------------------------- */
+
+static void on_list(struct world *w, struct request *request)
+{
+    heed(client_of(w, request), request);
+    if (!request->lost && request->result.err == ERR_OK)
+        auditor_listed(w, request, request->sender);
+    request_free(request);
+}
+
+static void list(struct world *w, size_t at)
+{
+    struct request *request = request_of(w, at, LEDGER_LIST, on_list);
+
+    request->event.list.origin = proof_of(&w->clients.all[at]);
+    wire_send(w, request);
+}
+
+/* ---- cheating ------------------------------------------------------------------------------- */
+
+/* Another origin's token, shown with one's own proof, is worth nothing. */
+static void on_theft(struct world *w, struct request *request)
+{
+    struct client *client = client_of(w, request);
+
+    heed(client, request);
+    if (!request->lost && request->result.err == ERR_OK)
+        world_fail(w, "R4: a request with another origin's token was answered");
+    request_free(request);
+}
+
+static void steal(struct world *w, size_t at)
+{
+    size_t victim = dice_below(&w->dice, w->clients.count);
+    const struct slot *slot = &w->clients.all[victim].slots[dice_below(&w->dice, CLIENT_SLOTS)];
+    bool renewal = dice_chance(&w->dice, 500);
+
+    if (victim == at || (slot->state != SLOT_HELD && slot->state != SLOT_DONE))
+        return;
+    struct request *request = request_of(w, at, renewal ? LEDGER_RENEW : LEDGER_RELEASE, on_theft);
+    request->evidence = slot->token; /* renew and release look alike */
+    request->event.renew.origin = proof_of(&w->clients.all[at]);
+    request->event.renew.lease_ref = slot->token.lease_ref;
+    request->event.renew.evidence = &request->evidence;
+    wire_send(w, request);
+}
+
+/* Asks under a reference that another client has drawn. */
+static void squat(struct world *w, size_t at)
+{
+    struct client *client = &w->clients.all[at];
+    size_t victim = dice_below(&w->dice, w->clients.count);
+    const struct slot *other = &w->clients.all[victim].slots[dice_below(&w->dice, CLIENT_SLOTS)];
+    int slot = pick_slot(w, client, SLOT_FREE);
+
+    if (victim == at || slot < 0 || other->state == SLOT_FREE)
+        return;
+    client->slots[slot].item = other->item;
+    client->slots[slot].state = SLOT_WANTED;
+    send_grant(w, at, &(size_t){ (size_t)slot }, 1);
+}
+
+static void on_old_proof(struct world *w, struct request *request)
+{
+    if (!request->lost && request->result.err == ERR_OK)
+        world_fail(w, "a proof from before the origin was deleted was taken");
+    request_free(request);
+}
+
+static void use_old_proof(struct world *w, size_t at)
+{
+    struct client *client = &w->clients.all[at];
+
+    if (!client->enrolled || !client->generation)
+        return;
+    struct request *request = request_of(w, at, LEDGER_GRANT, on_old_proof);
+    draw_item(w, &request->items[0]);
+    request->event.grant.origin = proof_of(client);
+    request->event.grant.origin.generation--;
+    request->event.grant.items = request->items;
+    request->event.grant.item_count = 1;
+    wire_send(w, request);
+}
+
+static void cheat(struct world *w, size_t at)
+{
+    switch (dice_below(&w->dice, 6)) {
+    case 0:
+        renew(w, at, SLOT_DONE);
+        break;
+    case 1:
+        release(w, at, SLOT_DONE);
+        break;
+    case 2:
+        ask_again(w, at, SLOT_DONE);
+        break;
+    case 3:
+        steal(w, at);
+        break;
+    case 4:
+        squat(w, at);
+        break;
+    default:
+        use_old_proof(w, at);
+    }
+}
+
+/* ---- living --------------------------------------------------------------------------------- */
+
+/* Room for new wishes: forgets some of what is over, or holds on to nothing any more. */
+static void forget(struct world *w, struct client *client)
+{
+    int slot = pick_slot(w, client, dice_chance(&w->dice, 700) ? SLOT_DONE : SLOT_HELD);
+
+    if (slot >= 0)
+        client->slots[slot].state = client->slots[slot].state == SLOT_HELD ? SLOT_DONE : SLOT_FREE;
+}
+
+static void act(struct world *w, size_t at)
+{
+    struct client *client = &w->clients.all[at];
+    size_t chance = dice_below(&w->dice, 100);
+
+    if (client->enrolling)
+        return;
+    if (!client->enrolled)
+        enrol(w, at);
+    else if (client->cheats && dice_chance(&w->dice, 300))
+        cheat(w, at);
+    else if (chance < 35)
+        ask_for_new(w, at);
+    else if (chance < 70)
+        renew(w, at, SLOT_HELD);
+    else if (chance < 80)
+        release(w, at, SLOT_HELD);
+    else if (chance < 88)
+        ask_again(w, at, dice_chance(&w->dice, 700) ? SLOT_WANTED : SLOT_HELD);
+    else if (chance < 92)
+        list(w, at);
+    else if (chance < 93)
+        release_all(w, at);
+    else
+        forget(w, client);
+}
+
+static void live(struct world *w, void *subject, uint64_t at)
+{
+    (void)subject;
+    if (w->healing)
+        return;
+    act(w, at);
+    world_after(w, dice_between(&w->dice, 1, 2 * w->clients.all[at].pace_ms), live, NULL, at);
+}
+
+void clients_start(struct world *w)
+{
+    w->clients.count = 2 + dice_below(&w->dice, SIM_CLIENTS_MAX - 2);
+    for (size_t i = 0; i < w->clients.count; i++) {
+        w->clients.all[i] = (struct client){
+            .origin_ref = dice_uuid(&w->dice),
+            .cheats = dice_chance(&w->dice, 400),
+            .pace_ms = dice_between(&w->dice, 100, 30000),
+        };
+        world_after(w, dice_between(&w->dice, 0, 5000), live, NULL, i);
+    }
+}

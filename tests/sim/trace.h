@@ -1,0 +1,18 @@
+/* The last events of a run, printed when it fails. */
+#pragma once
+
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/must.h"
+
+#define TRACE_LINES 200
+#define TRACE_WIDTH 160
+
+struct trace {
+    char lines[TRACE_LINES][TRACE_WIDTH];
+    uint64_t count; /* ever written */
+};
+
+void trace_line(struct trace *trace, int64_t now_ms, const char *format, ...) PRINTF(3, 4);
+void trace_print(const struct trace *trace, FILE *out);
