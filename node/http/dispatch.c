@@ -39,7 +39,7 @@ static enum err framing_check(struct exchange *x)
         return ERR_OK;
     x->req->http1_is_persistent = 0; /* whatever follows may be a smuggled request */
     return diag_set(&x->request.diag, ERR_BAD_REQUEST,
-                    "Content-Length and Transfer-Encoding contradict each other");
+                    "Content-Length stands twice, or together with Transfer-Encoding");
 }
 
 static enum err media_check(struct request *r, struct text body)

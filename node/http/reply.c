@@ -258,10 +258,11 @@ static void send_problem(struct exchange *x, const struct problem *problem)
         h2o_iovec_t copy = h2o_strdup(&req->pool, seconds, SIZE_MAX);
         add_named(req, "retry-after", copy.base, copy.len);
     }
-    if (problem_status(problem) == 401)
+    if (problem_status(problem) == 401) /* RFC 6750 §3: no error code if no token was shown */
         add_token(req, H2O_TOKEN_WWW_AUTHENTICATE,
-                  problem->err == ERR_TOKEN_MISSING ? "Bearer realm=\"twinlease\""
-                                                    : "Bearer error=\"invalid_token\"");
+                  problem->err == ERR_TOKEN_INVALID || problem->err == ERR_TOKEN_EXPIRED
+                      ? "Bearer realm=\"twinlease\", error=\"invalid_token\""
+                      : "Bearer realm=\"twinlease\"");
     problem_write(problem, &text);
     finish(x, problem_status(problem), "application/problem+json",
            h2o_strdup(&req->pool, buf_text(&text), text.length));
