@@ -234,18 +234,21 @@ static void listener_update(struct loop *loop)
 
 /* ---- the thread ----------------------------------------------------------------------------- */
 
+/* What is answered outside libh2o's own callbacks it only notes as pending, and it would first wait
+ * and then go on with it: so the next turn does not wait. */
 static void turn(struct loop *loop, int64_t wait_max_ms)
 {
-    int64_t wait = loop->again ? 0 : wait_max_ms;
+    int64_t wait = loop->again || loop->stirred ? 0 : wait_max_ms;
 
     wait = timer_queue_wait(&loop->deadlines, loop->now, wait);
     wait = timer_queue_wait(&loop->lingers, loop->now, wait);
     wait = timer_queue_wait(&loop->pauses, loop->now, wait);
     h2o_evloop_run(loop->ctx.loop, (int32_t)wait); /* -1 is EINTR and the like: turn again */
     loop->now = boot_now();
-    timer_queue_run(&loop->deadlines, loop->now);
-    timer_queue_run(&loop->lingers, loop->now);
-    timer_queue_run(&loop->pauses, loop->now);
+    loop->stirred = loop->again != NULL;
+    loop->stirred |= timer_queue_run(&loop->deadlines, loop->now);
+    loop->stirred |= timer_queue_run(&loop->lingers, loop->now);
+    loop->stirred |= timer_queue_run(&loop->pauses, loop->now);
     exchange_run_again(loop);
 }
 

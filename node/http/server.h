@@ -70,6 +70,7 @@ struct loop {
     struct timer_queue deadlines, lingers, pauses;
     struct timer pause;     /* runs: accepting is paused */
     struct exchange *again; /* run in the next turn, last one first */
+    bool stirred;           /* the last turn did something outside libh2o */
     uint64_t requests;      /* counted for ids */
     int64_t log_second;     /* which second log_lines counts */
     unsigned log_lines, log_suppressed;

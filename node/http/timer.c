@@ -11,13 +11,17 @@ void timer_queue_init(struct timer_queue *queue, int64_t span_ms)
     queue->anchor.previous = queue->anchor.next = &queue->anchor;
 }
 
-void timer_queue_run(struct timer_queue *queue, struct boot now)
+bool timer_queue_run(struct timer_queue *queue, struct boot now)
 {
+    bool fired = false;
+
     while (queue->anchor.next != &queue->anchor && queue->anchor.next->due.ms <= now.ms) {
         struct timer *timer = queue->anchor.next;
         timer_stop(timer);
         timer->fire(timer);
+        fired = true;
     }
+    return fired;
 }
 
 int64_t timer_queue_wait(const struct timer_queue *queue, struct boot now, int64_t most)

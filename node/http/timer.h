@@ -20,8 +20,8 @@ struct timer_queue {
 };
 
 void timer_queue_init(struct timer_queue *queue, int64_t span_ms);
-/* Calls what is due. A timer has stopped when its fire() is called. */
-void timer_queue_run(struct timer_queue *queue, struct boot now);
+/* Calls what is due, and tells if anything was. A timer has stopped when its fire() is called. */
+bool timer_queue_run(struct timer_queue *queue, struct boot now);
 /* Milliseconds until the first one is due, at most `most`. */
 int64_t timer_queue_wait(const struct timer_queue *queue, struct boot now, int64_t most);
 
