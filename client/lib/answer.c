@@ -112,9 +112,11 @@ static enum twinlease_code read_problem(const struct answer *answer, struct json
     struct json_reader r;
 
     json_reader_init(&r, body, "", &diag);
-    json_read_string(&r, "code", true, sizeof error->problem - 1, &code);
+    if (json_read_string(&r, "code", true, sizeof error->problem - 1, &code) && !*code)
+        json_reader_fail(&r, ERR_BAD_FIELD, "code is empty");
     json_read_string(&r, "title", true, 256, &title);
     json_read_string(&r, "detail", false, sizeof error->message / 2, &detail);
+    title = *title ? title : code;
     if (json_reader_end_open(&r) != ERR_OK)
         return fault_set(error, TWINLEASE_BAD_ANSWER,
                          "%s refuses with a document that cannot be read: %s", answer->from,

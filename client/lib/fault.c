@@ -8,7 +8,8 @@ void fault_clear(struct twinlease_error *error)
     *error = (struct twinlease_error){ .seats = -1, .seats_used = -1 };
 }
 
-static void write_sentence(struct twinlease_error *error, const char *format, va_list args)
+static void PRINTF(2, 0)
+    write_sentence(struct twinlease_error *error, const char *format, va_list args)
 {
     vsnprintf(error->message, sizeof error->message, format, args);
     for (unsigned char *p = (unsigned char *)error->message; *p; p++) {

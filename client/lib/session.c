@@ -52,8 +52,6 @@ static void free_secret(char *text)
         explicit_bzero(text, strlen(text));
     mem_free(text);
 }
-DEFINE_AUTO(char *, free_secret)
-
 enum twinlease_code session_new(const struct session_options *options, struct tok *tok,
                                 struct state *state, struct session **out,
                                 struct twinlease_error *error)

@@ -70,7 +70,7 @@ enum twinlease_code node_status(const struct args *args, struct output *out,
     const struct node_call ready = { .method = "GET", .path = "/-/ready" };
     AUTO(json_object_put) struct json_object *document = json_object_new_object();
     AUTO(json_object_put) struct json_object *alive = NULL, *serving = NULL;
-    AUTO(node_fini) struct node node = { NULL };
+    AUTO(node_fini) struct node node = { 0 };
     enum twinlease_code code;
 
     if ((code = node_open(args, false, &node, error)) != TWINLEASE_OK ||
@@ -133,7 +133,7 @@ static enum twinlease_code fetch_token(const struct args *args, struct output *o
 {
     const struct node_call call = { .method = "GET", .path = path };
     AUTO(buf_fini_secret) struct buf token = { .max = ANSWER_MAX };
-    AUTO(node_fini) struct node node = { NULL };
+    AUTO(node_fini) struct node node = { 0 };
     enum twinlease_code code;
 
     if ((code = node_open(args, true, &node, error)) != TWINLEASE_OK ||
@@ -187,7 +187,7 @@ enum twinlease_code entitlement_install(const struct args *args, struct output *
     AUTO(buf_fini) struct buf text = { .max = ENTITLEMENT_TEXT_MAX };
     AUTO(buf_fini) struct buf name = { .max = 1024 };
     AUTO(json_object_put) struct json_object *answer = NULL;
-    AUTO(node_fini) struct node node = { NULL };
+    AUTO(node_fini) struct node node = { 0 };
     enum twinlease_code code;
 
     if ((code = text_read(args->operands[0], &text, error)) != TWINLEASE_OK)
@@ -227,7 +227,7 @@ enum twinlease_code entitlement_list(const struct args *args, struct output *out
 {
     const struct node_call call = { .method = "GET", .path = "/-/entitlements" };
     AUTO(json_object_put) struct json_object *answer = NULL;
-    AUTO(node_fini) struct node node = { NULL };
+    AUTO(node_fini) struct node node = { 0 };
     enum twinlease_code code;
 
     if ((code = node_open(args, true, &node, error)) != TWINLEASE_OK ||
@@ -276,7 +276,7 @@ static bool list_item(struct json_object *item, void *context)
 static enum twinlease_code list_all(const struct args *args, const char *path,
                                     struct listing *listing, struct twinlease_error *error)
 {
-    AUTO(node_fini) struct node node = { NULL };
+    AUTO(node_fini) struct node node = { 0 };
     enum twinlease_code code = node_open(args, true, &node, error);
 
     if (code == TWINLEASE_OK)
@@ -344,7 +344,7 @@ enum twinlease_code node_revoke(const struct args *args, struct output *out,
 {
     const char *text = args->operands[0];
     AUTO(json_object_put) struct json_object *answer = NULL;
-    AUTO(node_fini) struct node node = { NULL };
+    AUTO(node_fini) struct node node = { 0 };
     struct json_object *document;
     struct uuid lease_ref;
     char path[64] = "/-/lease/";

@@ -430,7 +430,7 @@ enum twinlease_code publisher_issue(const struct args *args, struct output *out,
                                     struct twinlease_error *error)
 {
     AUTO(buf_fini) struct buf text = { .max = ENTITLEMENT_TEXT_MAX };
-    AUTO(issue_fini) struct issue issue = { NULL };
+    AUTO(issue_fini) struct issue issue = { 0 };
     const char *path = args_text(args, "out");
     struct diag diag;
     enum twinlease_code code;
@@ -523,7 +523,7 @@ enum twinlease_code publisher_inspect(const struct args *args, struct output *ou
     const char *path = args->operands[0], *key = args_text(args, "key");
     AUTO(buf_fini) struct buf text = { .max = ENTITLEMENT_TEXT_MAX };
     AUTO(entitlement_unref) struct entitlement *entitlement = NULL;
-    AUTO(jws_fini) struct jws jws = { NULL };
+    AUTO(jws_fini) struct jws jws = { 0 };
     struct diag diag;
     enum twinlease_code code;
 

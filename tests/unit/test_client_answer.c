@@ -107,6 +107,9 @@ static void hostile_words_are_tamed(void **state)
     (void)state;
     assert_int_equal(answer_check(&answer, &error), TWINLEASE_REFUSED);
     assert_string_equal(error.message, "a [31m b");
+    answer = make_answer(400, PROBLEM, "{\"title\":\"\",\"code\":\"c\"}");
+    assert_int_equal(answer_check(&answer, &error), TWINLEASE_REFUSED);
+    assert_string_equal(error.message, "c"); /* never without a word */
 }
 
 static void strangers(void **state)
@@ -131,6 +134,7 @@ static void strangers(void **state)
         { 404, PROBLEM, "{\"title\":\"t\"}", TWINLEASE_BAD_ANSWER },
         { 404, PROBLEM, "{\"title\":1,\"code\":\"c\"}", TWINLEASE_BAD_ANSWER },
         { 404, PROBLEM, "{", TWINLEASE_BAD_ANSWER },
+        { 404, PROBLEM, "{\"title\":\"t\",\"code\":\"\"}", TWINLEASE_BAD_ANSWER },
         { 500, "text/plain", "oops", TWINLEASE_BAD_ANSWER },
         { 502, "text/html", "oops", TWINLEASE_NO_NODE },
         { 503, "text/html", "oops", TWINLEASE_NO_NODE },
