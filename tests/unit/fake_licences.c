@@ -170,6 +170,7 @@ void fake_licences_answer(void *context, const struct fake_request *request,
 
     must(pthread_mutex_lock(&l->lock) == 0);
     snprintf(l->last_bearer, sizeof l->last_bearer, "%.63s", request->bearer);
+    snprintf(l->last_path, sizeof l->last_path, "%.255s", request->path);
     snprintf(l->last_body, sizeof l->last_body, "%s", request->body);
     if (l->times && strncmp(request->path, l->path, strlen(l->path)) == 0) {
         answer_otherwise(l, answer);

@@ -11,7 +11,7 @@
 struct fake_licences {
     pthread_mutex_t lock;
     int enrols, codes, tokens, grants, renewals, releases, lists, others;
-    char last_lease[37], last_bearer[64], last_body[4096];
+    char last_lease[37], last_bearer[64], last_path[256], last_body[4096];
     /* what to do otherwise, set by the test before a call */
     const char *path;      /* of requests that begin so … */
     int times;             /* … and that many times … */
