@@ -184,11 +184,13 @@ static void accept_failed(struct loop *loop, int error)
         return;
     if (timer_running(&loop->pause))
         return;
-    if (loop_may_log(loop))
+    if (loop->now.ms >= loop->accept_log_from_ms) {
         log_event(LOG_ERROR, "accept_failed",
                   "no connection can be accepted (%s): raise the limit of open files, or lower "
                   "CONNECTIONS_MAX",
                   strerror(error));
+        loop->accept_log_from_ms = loop->now.ms + ACCEPT_LOG_MS;
+    }
     timer_start(&loop->pauses, &loop->pause, loop->now, on_pause_over);
 }
 

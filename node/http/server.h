@@ -28,6 +28,7 @@
 #define DRAIN_READ_MS        1000  /* the same once the node is stopping */
 #define USER_TIMEOUT_MS      30000 /* TCP_USER_TIMEOUT: a peer that does not take our bytes */
 #define ACCEPT_PAUSE_MS      100   /* after EMFILE and its like */
+#define ACCEPT_LOG_MS        10000 /* between two lines about that */
 #define ACCEPTS_A_TURN       16
 #define LINGER_MS            2000        /* after refusing a body that is still being sent */
 #define LINGER_BYTES         (16u << 20) /* of such a body are read and dropped */
@@ -74,6 +75,7 @@ struct loop {
     uint64_t requests;      /* counted for ids */
     int64_t log_second;     /* which second log_lines counts */
     unsigned log_lines, log_suppressed;
+    int64_t accept_log_from_ms;
 };
 
 /* Of sock->on_close.data. Holds the SSL_CTX: libh2o keeps a bare pointer until the first bytes
