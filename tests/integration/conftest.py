@@ -26,14 +26,6 @@ def cluster():
     return Cluster(folder)
 
 
-@pytest.fixture
-def private_cluster():
-    """For tests that stop, kill or fill up PostgreSQL itself."""
-    cluster = Cluster.make()
-    yield cluster
-    cluster.destroy()
-
-
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory):
     return Authority(str(tmp_path_factory.mktemp("tls")))
@@ -49,7 +41,12 @@ class Nodes:
 
     def __init__(self, tmp_path_factory, cluster, authority):
         self.tmp_path_factory, self.cluster, self.authority = tmp_path_factory, cluster, authority
-        self.made = []
+        self.made, self.clusters = [], []
+
+    def make_cluster(self):
+        """A PostgreSQL that a test may stop, kill or fill up; removed after its nodes."""
+        self.clusters.append(Cluster.make())
+        return self.clusters[-1]
 
     def make(self, database=None, cluster=None, **settings):
         """A node that is not started yet, on a new database unless one is named."""
@@ -67,16 +64,21 @@ class Nodes:
         return node
 
     def finish(self):
+        """Every node gets its turn; then what any of them did wrong is told."""
         problems = []
         for node in self.made:
-            for step in (node.stop, node.assert_no_reports, lambda: self.judge_database(node)):
+            node.close_sessions()
+            for judge in (Node.stop, Node.assert_no_reports, self.judge_database):
                 try:
-                    step()
-                except Exception as problem:  # every node gets its turn
+                    judge(node)
+                except Exception as problem:
                     problems.append(f"{type(problem).__name__}: {problem}")
             if node.process is not None:
                 node.process.kill()
-            node.cluster.drop_database(node.database)
+        for cluster, database in {(node.cluster, node.database) for node in self.made}:
+            cluster.drop_database(database)
+        for cluster in self.clusters:
+            cluster.destroy()
         assert not problems, "\n".join(problems)
 
     @staticmethod
@@ -98,6 +100,11 @@ def nodes(tmp_path_factory, cluster, authority):
     made = Nodes(tmp_path_factory, cluster, authority)
     yield made
     made.finish()
+
+
+@pytest.fixture
+def private_cluster(nodes):
+    return nodes.make_cluster()
 
 
 @pytest.fixture(scope="module")

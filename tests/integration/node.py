@@ -80,6 +80,7 @@ class Node:
         self.instance_ref = self.settings.get("INSTANCE_REF", INSTANCE_REF)
         self.log_file = os.path.join(self.folder, "node.log")
         self.process = None
+        self.sessions = []
         self.session = self.new_session()
         self._thumbprint = None
 
@@ -121,7 +122,7 @@ class Node:
             return False
 
     def run_to_end(self, seconds=START_SECONDS):
-        """For starts that must fail: exit code and standard error."""
+        """For starts that must fail: exit code and standard error, which is also kept as the log."""
         done = subprocess.run(
             [NODE],
             env=self.environment(),
@@ -132,6 +133,8 @@ class Node:
             cwd=self.folder,
             check=False,
         )
+        with open(self.log_file, "a", encoding="utf-8") as log:
+            log.write(done.stderr)
         return done.returncode, done.stderr
 
     def signal(self, number):
@@ -161,6 +164,8 @@ class Node:
     # ---- log ----
 
     def log(self):
+        if not os.path.exists(self.log_file):
+            return ""
         with open(self.log_file, encoding="utf-8", errors="replace") as file:
             return file.read()
 
@@ -182,7 +187,13 @@ class Node:
         session = requests.Session()
         session.trust_env = False
         session.verify = self.ca_file
+        self.sessions.append(session)
         return session
+
+    def close_sessions(self):
+        """Open connections hold up the end of a node for as long as a drain may take."""
+        for session in self.sessions:
+            session.close()
 
     def admin_token(self):
         with open(os.path.join(self.state_dir, "admin.token"), encoding="ascii") as file:

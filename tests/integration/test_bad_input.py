@@ -156,7 +156,6 @@ def test_unknown_fields_in_an_environment_are_kept(shared_node):
 
 
 WRONG_ORIGINS = {
-    "no reference": {"environment": ENVIRONMENT},
     "reference no uuid": {"candidate_origin_ref": "render-17", "environment": ENVIRONMENT},
     "reference a number": {"candidate_origin_ref": 17, "environment": ENVIRONMENT},
     "environment a text": {"candidate_origin_ref": str(uuid.uuid4()), "environment": "x"},

@@ -180,7 +180,7 @@ def test_lease_token_claims(signed):
         assert name in claims, f"the lease token lacks {name}"
     assert claims["iat"] <= claims["nbf"] <= claims["exp"] or claims["nbf"] <= claims["iat"]
     assert claims["home"] == claims["node"]
-    assert claims["adopt"] is True, "without a peer every lease is shared from the start"
+    assert claims["adopt"] is False, "granted out of a peer's sight, a lease is private (R3)"
 
 
 def test_client_token_claims(signed):

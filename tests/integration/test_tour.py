@@ -55,6 +55,6 @@ def test_tour_by_hand(pair_env, tmp_path):
 
 def test_settings_table_is_the_node_s_own():
     done = subprocess.run(
-        [NODE, "--help-markdown"], text=True, capture_output=True, timeout=60, check=True
+        [NODE, "--help=markdown"], text=True, capture_output=True, timeout=60, check=True
     )
-    assert done.stdout.strip() in readme(), "README.md and `twinlease-node --help-markdown` differ"
+    assert done.stdout.strip() in readme(), "README.md and `twinlease-node --help=markdown` differ"

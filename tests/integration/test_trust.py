@@ -10,7 +10,9 @@ from waiting import wait_until
 
 
 def is_trusted(node):
-    return [scope["trusted"] for scope in expect(node.get("/-/scopes"), 200)["scope_list"]] == [True]
+    return [scope["trusted"] for scope in expect(node.get("/-/scopes"), 200)["scope_list"]] == [
+        True
+    ]
 
 
 def test_a_publisher_that_is_no_longer_trusted_sells_nothing_new(nodes):
