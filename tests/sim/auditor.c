@@ -147,6 +147,21 @@ void auditor_end_known(struct world *w, const struct uuid *ref, size_t origin,
     }
 }
 
+void auditor_deleted(struct world *w, const struct request *request, size_t origin)
+{
+    w->auditor.origins[origin].deletion_sent = request->sent;
+    w->auditor.origins[origin].deletion_known = world_order(w);
+}
+
+void auditor_proof_taken(struct world *w, const struct request *request, size_t origin,
+                         uint64_t secret_since)
+{
+    const struct audited_origin *o = &w->auditor.origins[origin];
+
+    if (o->deletion_sent && request->sent > o->deletion_known && secret_since < o->deletion_sent)
+        world_fail(w, "a secret from before its origin was deleted was taken");
+}
+
 /* Said by one who asked after every end that may have been done was answered. */
 static bool after_the_ends(const struct auditor *a, const struct request *request, size_t origin,
                            const struct audited_lease *lease)

@@ -7,6 +7,7 @@
  * I2  A lease that was told to its client can be renewed until then.
  * R1  Nobody is told an earlier time than anybody before.
  * R5  Ended is final: what was certainly given up is never told as active again.
+ *     A deleted origin's old secret is worth nothing.
  *
  * What cannot be known (a release whose answer was lost) counts in favour of the node. */
 #pragma once
@@ -34,6 +35,7 @@ struct audited_lease {
 struct audited_origin {
     unsigned ends_on_the_way; /* the same for all its leases */
     uint64_t end_known;
+    uint64_t deletion_sent, deletion_known; /* the last one that was certainly done */
 };
 
 struct audited_epoch { /* seats of a scope in force from then on */
@@ -66,6 +68,12 @@ void auditor_end_sent(struct world *world, const struct uuid *lease_ref, size_t 
 /* That request is over. certain: it was done. */
 void auditor_end_known(struct world *world, const struct uuid *lease_ref, size_t origin,
                        const struct request *request, bool certain);
+
+/* An origin was certainly deleted. */
+void auditor_deleted(struct world *world, const struct request *request, size_t origin);
+/* An origin's proof was taken; its secret was told to it at secret_since. */
+void auditor_proof_taken(struct world *world, const struct request *request, size_t origin,
+                         uint64_t secret_since);
 
 /* origin was told that this lease is active. */
 void auditor_told(struct world *world, const struct request *request, size_t origin,

@@ -2,8 +2,6 @@
 
 #include "world.h"
 
-#define SLOT_OF(request, i) ((request)->slots[i])
-
 static struct client *client_of(struct world *w, const struct request *request)
 {
     return &w->clients.all[request->sender];
@@ -29,12 +27,11 @@ static struct lease_evidence token_of(const struct lease_row *row)
     };
 }
 
-static struct request *request_of(struct world *w, size_t client, enum ledger_event_kind kind,
+static struct request *request_of(size_t client, enum ledger_event_kind kind,
                                   void (*on_answer)(struct world *, struct request *))
 {
     struct request *request = request_new(kind);
 
-    (void)w;
     request->sender = client;
     request->on_answer = on_answer;
     return request;
@@ -54,14 +51,18 @@ static int pick_slot(struct world *w, const struct client *client, enum slot_sta
 }
 
 /* What every answer to a proof may say; all such events begin with it. */
-static void heed(struct client *client, const struct request *request)
+static void heed(struct world *w, const struct request *request)
 {
     const struct origin_proof *proof = &request->event.prove.origin;
+    struct client *client = client_of(w, request);
 
-    if (!request->lost && request->result.err == ERR_ORIGIN_DELETED &&
-        proof->generation == client->generation &&
-        uuid_equal(&proof->origin_ref, &client->origin_ref))
+    if (request->lost || proof->generation != client->generation ||
+        !uuid_equal(&proof->origin_ref, &client->origin_ref))
+        return;
+    if (request->result.err == ERR_ORIGIN_DELETED)
         client->enrolled = false;
+    else if (request->result.err == ERR_OK)
+        auditor_proof_taken(w, request, request->sender, client->secret_since);
 }
 
 /* ---- enrolling ------------------------------------------------------------------------------ */
@@ -73,6 +74,7 @@ static void on_enrol(struct world *w, struct request *request)
     client->enrolling = false;
     if (!request->lost && request->result.err == ERR_OK) {
         client->enrolled = true;
+        client->secret_since = world_order(w);
         client->generation = request->result.origin.generation;
     }
     if (!request->lost && request->result.err == ERR_ORIGIN_EXISTS)
@@ -82,7 +84,7 @@ static void on_enrol(struct world *w, struct request *request)
 
 static void enrol(struct world *w, size_t at)
 {
-    struct request *request = request_of(w, at, LEDGER_ENROL, on_enrol);
+    struct request *request = request_of(at, LEDGER_ENROL, on_enrol);
 
     request->event.enrol.origin_ref = w->clients.all[at].origin_ref;
     request->event.enrol.environment = "{}";
@@ -98,9 +100,9 @@ static void on_grant(struct world *w, struct request *request)
     const struct ledger_result *r = &request->result;
     bool granted = !request->lost && r->err == ERR_OK;
 
-    heed(client, request);
+    heed(w, request);
     for (size_t i = 0; i < request->event.grant.item_count; i++) {
-        struct slot *slot = &client->slots[SLOT_OF(request, i)];
+        struct slot *slot = &client->slots[request->slots[i]];
         slot->busy = false;
         if (granted) {
             auditor_told(w, request, request->sender, &r->leases[i]);
@@ -132,7 +134,7 @@ static void draw_item(struct world *w, struct grant_item *item)
 static void send_grant(struct world *w, size_t at, const size_t *slots, size_t count)
 {
     struct client *client = &w->clients.all[at];
-    struct request *request = request_of(w, at, LEDGER_GRANT, on_grant);
+    struct request *request = request_of(at, LEDGER_GRANT, on_grant);
 
     for (size_t i = 0; i < count; i++) {
         client->slots[slots[i]].busy = true;
@@ -175,9 +177,9 @@ static void ask_again(struct world *w, size_t at, enum slot_state state)
 static void on_renew(struct world *w, struct request *request)
 {
     struct client *client = client_of(w, request);
-    struct slot *slot = &client->slots[SLOT_OF(request, 0)];
+    struct slot *slot = &client->slots[request->slots[0]];
 
-    heed(client, request);
+    heed(w, request);
     slot->busy = false;
     if (!request->lost && request->result.err == ERR_OK) {
         auditor_told(w, request, request->sender, &request->result.leases[0]);
@@ -196,7 +198,7 @@ static void send_renewal(struct world *w, size_t at, size_t slot, const struct u
                          const struct lease_evidence *token)
 {
     struct client *client = &w->clients.all[at];
-    struct request *request = request_of(w, at, LEDGER_RENEW, on_renew);
+    struct request *request = request_of(at, LEDGER_RENEW, on_renew);
 
     client->slots[slot].busy = true;
     request->slots[0] = slot;
@@ -225,9 +227,9 @@ static void renew(struct world *w, size_t at, enum slot_state state)
 static void on_release(struct world *w, struct request *request)
 {
     struct client *client = client_of(w, request);
-    struct slot *slot = &client->slots[SLOT_OF(request, 0)];
+    struct slot *slot = &client->slots[request->slots[0]];
 
-    heed(client, request);
+    heed(w, request);
     slot->busy = false;
     auditor_end_known(w, &request->event.release.lease_ref, request->sender, request,
                       !request->lost && request->result.err == ERR_OK);
@@ -243,7 +245,7 @@ static void release(struct world *w, size_t at, enum slot_state state)
 
     if (slot < 0)
         return;
-    struct request *request = request_of(w, at, LEDGER_RELEASE, on_release);
+    struct request *request = request_of(at, LEDGER_RELEASE, on_release);
     request->slots[0] = (size_t)slot;
     request->event.release.origin = proof_of(client);
     request->event.release.lease_ref = client->slots[slot].token.lease_ref;
@@ -258,9 +260,7 @@ static void release(struct world *w, size_t at, enum slot_state state)
 
 static void on_release_all(struct world *w, struct request *request)
 {
-    struct client *client = client_of(w, request);
-
-    heed(client, request);
+    heed(w, request);
     auditor_end_known(w, NULL, request->sender, request,
                       !request->lost && request->result.err == ERR_OK);
     request_free(request);
@@ -268,7 +268,7 @@ static void on_release_all(struct world *w, struct request *request)
 
 static void release_all(struct world *w, size_t at)
 {
-    struct request *request = request_of(w, at, LEDGER_RELEASE_ALL, on_release_all);
+    struct request *request = request_of(at, LEDGER_RELEASE_ALL, on_release_all);
 
     request->event.release_all.origin = proof_of(&w->clients.all[at]);
     auditor_end_sent(w, NULL, at);
@@ -279,7 +279,7 @@ static void release_all(struct world *w, size_t at)
 
 static void on_list(struct world *w, struct request *request)
 {
-    heed(client_of(w, request), request);
+    heed(w, request);
     if (!request->lost && request->result.err == ERR_OK)
         auditor_listed(w, request, request->sender);
     request_free(request);
@@ -287,7 +287,7 @@ static void on_list(struct world *w, struct request *request)
 
 static void list(struct world *w, size_t at)
 {
-    struct request *request = request_of(w, at, LEDGER_LIST, on_list);
+    struct request *request = request_of(at, LEDGER_LIST, on_list);
 
     request->event.list.origin = proof_of(&w->clients.all[at]);
     wire_send(w, request);
@@ -295,14 +295,18 @@ static void list(struct world *w, size_t at)
 
 /* ---- cheating ------------------------------------------------------------------------------- */
 
-/* Another origin's token, shown with one's own proof, is worth nothing. */
+/* Another origin's token, shown with one's own proof, is worth nothing; its reference alone finds
+ * at most a lease of one's own. */
 static void on_theft(struct world *w, struct request *request)
 {
-    struct client *client = client_of(w, request);
+    const struct ledger_result *r = &request->result;
 
-    heed(client, request);
-    if (!request->lost && request->result.err == ERR_OK)
+    heed(w, request);
+    if (!request->lost && r->err == ERR_OK && request->event.renew.evidence)
         world_fail(w, "R4: a request with another origin's token was answered");
+    if (!request->lost && r->err == ERR_OK && r->lease_count &&
+        !uuid_equal(&r->leases[0].row.origin_ref, &request->event.renew.origin.origin_ref))
+        world_fail(w, "R4: another origin's lease was renewed");
     request_free(request);
 }
 
@@ -310,15 +314,15 @@ static void steal(struct world *w, size_t at)
 {
     size_t victim = dice_below(&w->dice, w->clients.count);
     const struct slot *slot = &w->clients.all[victim].slots[dice_below(&w->dice, CLIENT_SLOTS)];
-    bool renewal = dice_chance(&w->dice, 500);
+    bool renewal = dice_chance(&w->dice, 500), token = !renewal || dice_chance(&w->dice, 500);
 
     if (victim == at || (slot->state != SLOT_HELD && slot->state != SLOT_DONE))
         return;
-    struct request *request = request_of(w, at, renewal ? LEDGER_RENEW : LEDGER_RELEASE, on_theft);
+    struct request *request = request_of(at, renewal ? LEDGER_RENEW : LEDGER_RELEASE, on_theft);
     request->evidence = slot->token; /* renew and release look alike */
     request->event.renew.origin = proof_of(&w->clients.all[at]);
     request->event.renew.lease_ref = slot->token.lease_ref;
-    request->event.renew.evidence = &request->evidence;
+    request->event.renew.evidence = token ? &request->evidence : NULL;
     wire_send(w, request);
 }
 
@@ -350,12 +354,9 @@ static void use_old_proof(struct world *w, size_t at)
 
     if (!client->enrolled || !client->generation)
         return;
-    struct request *request = request_of(w, at, LEDGER_GRANT, on_old_proof);
-    draw_item(w, &request->items[0]);
-    request->event.grant.origin = proof_of(client);
-    request->event.grant.origin.generation--;
-    request->event.grant.items = request->items;
-    request->event.grant.item_count = 1;
+    struct request *request = request_of(at, LEDGER_LIST, on_old_proof);
+    request->event.list.origin = proof_of(client);
+    request->event.list.origin.generation--;
     wire_send(w, request);
 }
 

@@ -21,6 +21,7 @@ struct slot { /* one lease, as its client sees it */
 struct client {
     struct uuid origin_ref;
     uint32_t generation;
+    uint64_t secret_since; /* when it was told its secret */
     bool cheats, enrolling, enrolled;
     int64_t pace_ms;
     struct slot slots[CLIENT_SLOTS];

@@ -119,8 +119,12 @@ static void revoke(struct world *w)
 
 static void on_delete(struct world *w, struct request *request)
 {
-    auditor_end_known(w, NULL, request->sender, request,
-                      !request->lost && request->result.err == ERR_OK);
+    bool certain = !request->lost && request->result.err == ERR_OK;
+
+    auditor_end_known(w, NULL, request->sender, request, certain);
+    if (certain && uuid_equal(&request->event.origin_delete.origin_ref,
+                              &w->clients.all[request->sender].origin_ref))
+        auditor_deleted(w, request, request->sender);
     request_free(request);
 }
 
