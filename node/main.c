@@ -301,7 +301,7 @@ static void reload(struct node *node)
 {
     struct diag diag = { "" };
 
-    sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%jd", (intmax_t)boot_now().ms * 1000);
+    sd_notify(0, "RELOADING=1\nSTATUS=reloading");
     if (http_reload(node->http, &diag) == ERR_OK)
         log_event(LOG_INFO, "certificate_reloaded", "new connections use %s",
                   node->config->tls_cert);

@@ -1,5 +1,5 @@
-/* Answers. Each request gets exactly one; later ones, and those to a client that has gone, do
- * nothing.
+/* Answers, on the request's event loop. Each request gets exactly one; where a client has gone, or
+ * got 503 at the deadline, no continuation runs that could give another.
  *
  * Every answer carries X-Request-Id, X-Content-Type-Options: nosniff and, unless reply_cacheable()
  * was called, Cache-Control: no-store. For HEAD the body is left out by itself. */

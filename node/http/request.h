@@ -25,7 +25,7 @@
  *
  * Life: a struct request lives on the heap until it is answered and nothing is under way for it.
  * The client may go away, or the deadline may pass and 503 be sent, while the ledger still works on
- * it: then continuations are not run and reply_…() do nothing, so no handler needs to care.
+ * it: then continuations are not run, so no handler needs to care.
  * Everything a handler keeps beyond its own return goes into request_alloc() memory, or is handed
  * to request_defer().
  *
