@@ -42,6 +42,20 @@
 extern "C" {
 #endif
 
+/* An options struct of the given type: its size, and all else zero. */
+#ifdef __cplusplus
+#define TWINLEASE_INIT_(type)                                                                      \
+    []() {                                                                                         \
+        type fresh = {};                                                                           \
+        fresh.size = sizeof fresh;                                                                 \
+        return fresh;                                                                              \
+    }()
+#else
+/* clang-format off */
+#define TWINLEASE_INIT_(type) { .size = sizeof(type) }
+/* clang-format on */
+#endif
+
 #if defined(__GNUC__)
 #define TWINLEASE_API      __attribute__((visibility("default")))
 #define TWINLEASE_MUST_USE __attribute__((warn_unused_result))
@@ -135,9 +149,7 @@ struct twinlease_options {
     twinlease_warning_fn warning; /* NULL: warnings are dropped */
     void *warning_context;
 };
-/* clang-format off */
-#define TWINLEASE_OPTIONS_INIT { .size = sizeof(struct twinlease_options) }
-/* clang-format on */
+#define TWINLEASE_OPTIONS_INIT TWINLEASE_INIT_(struct twinlease_options)
 
 /* Reads and checks the client token and the state folder; talks to nobody. The token's signature is
  * verified with the keys inside it: that proves it is whole, and, together with
@@ -178,9 +190,7 @@ struct twinlease_acquire_options {
     const char *scope_ref;    /* where several publishers have a feature of this name */
     unsigned flags;           /* TWINLEASE_ACQUIRE_ANOTHER */
 };
-/* clang-format off */
-#define TWINLEASE_ACQUIRE_OPTIONS_INIT { .size = sizeof(struct twinlease_acquire_options) }
-/* clang-format on */
+#define TWINLEASE_ACQUIRE_OPTIONS_INIT TWINLEASE_INIT_(struct twinlease_acquire_options)
 
 /* Takes `count` seats of the feature. The reference of the lease is drawn and stored before any
  * node is asked, so a call that fails halfway, or a program that dies, takes no second seat: the
@@ -257,9 +267,7 @@ struct twinlease_verify_options {
     int64_t now_ms;                /* ms since 1970. 0: this machine's wall clock */
     int64_t tolerance_seconds;     /* clocks may differ by that much. Below 0: none; 0: 300 */
 };
-/* clang-format off */
-#define TWINLEASE_VERIFY_OPTIONS_INIT { .size = sizeof(struct twinlease_verify_options) }
-/* clang-format on */
+#define TWINLEASE_VERIFY_OPTIONS_INIT TWINLEASE_INIT_(struct twinlease_verify_options)
 
 /* Verifies offline, with nothing but its arguments, that the publisher's key signed the
  * entitlement, that the entitlement names the instance's key, that this key signed the lease token,

@@ -77,12 +77,13 @@ static struct json_object *lease_document(const struct twinlease_lease *lease)
 static void print_lease(const struct output *out, const char *what,
                         const struct twinlease_lease *lease)
 {
+    bool over = twinlease_lease_expires_in_ms(lease) == 0;
     char until[WHEN_SIZE];
 
     when_format(twinlease_lease_expires_ms(lease), until);
-    output_line(out, "%s %s: %" PRId64 " %s until %s, lease %s", what,
-                twinlease_lease_feature(lease), twinlease_lease_count(lease),
-                plural(twinlease_lease_count(lease)), until, twinlease_lease_ref(lease));
+    output_line(out, "%s %s: %" PRId64 " %s%s%s, lease %s", what, twinlease_lease_feature(lease),
+                twinlease_lease_count(lease), plural(twinlease_lease_count(lease)),
+                over ? "" : " until ", over ? "" : until, twinlease_lease_ref(lease));
 }
 
 /* ---- acquire ----------------------------------------------------------------------------- */

@@ -21,6 +21,10 @@
 #define NODES_MAX 3
 #define DAY_MS    INT64_C(86400000)
 
+/* What no slow machine needs for an answer; tests of deadlines set their own. */
+#define PATIENT_MS   10000
+#define IMPATIENT_MS 600
+
 /* A folder, up to three nodes, and the token that leads to them. */
 struct world {
     char folder[64], tok_path[128], state_dir[128];
@@ -107,9 +111,8 @@ static struct twinlease_options options_of(struct world *w)
 
     options.token_path = w->tok_path;
     options.state_dir = w->state_dir;
-    options.attempt_ms = 300;
-    options.deadline_ms = 1000;
-    options.connect_ms = 300;
+    options.connect_ms = options.attempt_ms = PATIENT_MS;
+    options.deadline_ms = 3 * PATIENT_MS;
     options.warning = note_warning;
     options.warning_context = w;
     return options;
@@ -140,15 +143,13 @@ static struct twinlease_lease *acquire(struct twinlease *handle)
     return lease;
 }
 
-/* The call fails with this code, in less than two seconds, and says why. */
+/* Fails with this code, and says why. */
 static void assert_acquire_fails(struct twinlease *handle, enum twinlease_code code)
 {
     struct twinlease_lease *lease = NULL;
-    struct boot begin = boot_now();
 
     assert_int_equal(twinlease_acquire(handle, "render", NULL, &lease, &error), code);
     assert_int_equal(error.code, code);
-    assert_true(boot_now().ms - begin.ms < 2000);
     assert_true(strlen(error.message) > 10);
     assert_null(lease);
 }
@@ -538,7 +539,6 @@ static void answers_that_are_none(void **state)
         const char *content_type, *body;
         enum twinlease_code code;
     } cases[] = {
-        { FAKE_SILENCE, 0, "", "", TWINLEASE_NO_NODE },
         { FAKE_CLOSE, 0, "", "", TWINLEASE_NO_NODE },
         { FAKE_RAW, 0, "", "220 smtp.example ESMTP\r\n", TWINLEASE_BAD_ANSWER },
         { FAKE_RAW, 0, "", "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nshort",
@@ -570,6 +570,35 @@ static void answers_that_are_none(void **state)
     twinlease_lease_free(acquire(handle)); /* none of it did lasting harm */
     assert_int_equal(node->grants, 1);
     twinlease_close(handle);
+}
+
+/* Fails with NO_NODE by its deadline, and not long after. */
+static void assert_deadline_holds(struct world *w)
+{
+    struct twinlease_options options = options_of(w);
+    struct boot begin = boot_now();
+
+    options.connect_ms = options.attempt_ms = options.deadline_ms = IMPATIENT_MS;
+    struct twinlease *handle = open_with(&options);
+    assert_acquire_fails(handle, TWINLEASE_NO_NODE);
+    assert_in_range(boot_now().ms - begin.ms, IMPATIENT_MS - 50, IMPATIENT_MS + PATIENT_MS / 2);
+    twinlease_close(handle);
+}
+
+static void nodes_that_never_answer(void **state)
+{
+    struct world *w = *state;
+    char mute[64];
+    const char *url = mute;
+    int mute_fd = fake_mute_url(mute, sizeof mute);
+
+    start_nodes(w, 1);
+    fake_licences_refuse(&w->licences[0], "/v1", 100, 0, NULL);
+    w->licences[0].trick = FAKE_SILENCE;
+    assert_deadline_holds(w);
+    write_tok(w, &url, 1, fake_identity_pem(w->identity), wall_now().ms + DAY_MS);
+    assert_deadline_holds(w); /* accepts, and does not even speak TLS */
+    close(mute_fd);
 }
 
 static void another_lease_than_asked_for_is_refused(void **state)
@@ -610,19 +639,17 @@ static void addresses_where_no_node_is(void **state)
 {
     struct world *w = *state;
     struct fake_node *plain = fake_node_start(NULL, NULL, NULL);
-    char refusing[64], mute[64];
-    int mute_fd = fake_mute_url(mute, sizeof mute);
+    char refusing[64];
 
     fake_refusing_url(refusing, sizeof refusing);
-    const char *const urls[] = { refusing, mute, fake_node_url(plain) };
-    for (size_t i = 0; i < 3; i++) {
+    const char *const urls[] = { refusing, fake_node_url(plain) };
+    for (size_t i = 0; i < 2; i++) {
         write_tok(w, &urls[i], 1, fake_identity_pem(w->identity), wall_now().ms + DAY_MS);
         struct twinlease *handle = open_world(w);
         assert_acquire_fails(handle, TWINLEASE_NO_NODE);
         assert_non_null(strstr(error.message, urls[i]));
         twinlease_close(handle);
     }
-    close(mute_fd);
     fake_node_stop(plain);
 }
 
@@ -673,14 +700,16 @@ static void next_node_is_asked_and_remembered(void **state)
 static void silent_node_costs_one_attempt(void **state)
 {
     struct world *w = *state;
+    struct twinlease_options options = options_of(w);
 
     start_nodes(w, 2);
-    struct twinlease *handle = open_world(w);
+    options.attempt_ms = IMPATIENT_MS;
+    struct twinlease *handle = open_with(&options);
     fake_licences_refuse(&w->licences[0], "/v1", 1, 0, NULL);
     w->licences[0].trick = FAKE_SILENCE;
     struct boot begin = boot_now();
     struct twinlease_lease *lease = acquire(handle);
-    assert_in_range(boot_now().ms - begin.ms, 250, 900);
+    assert_in_range(boot_now().ms - begin.ms, IMPATIENT_MS - 50, IMPATIENT_MS + PATIENT_MS / 2);
     assert_int_equal(w->licences[1].grants, 1);
     twinlease_lease_free(lease);
     twinlease_close(handle);
@@ -758,7 +787,7 @@ static void threads_share_a_handle(void **state)
     void *problem;
 
     start_nodes(w, 1);
-    options.deadline_ms = options.connect_ms = 20000; /* the fake serves one at a time */
+    options.deadline_ms = options.connect_ms = 60000; /* the fake serves one at a time */
     struct twinlease *handle = open_with(&options);
     for (int i = 0; i < 8; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, acquire_and_release, handle), 0);
@@ -845,6 +874,7 @@ int main(void)
         TEST(refused_enrolment_says_what_to_do),
         TEST(clock_difference_is_mentioned_once),
         TEST(answers_that_are_none),
+        TEST(nodes_that_never_answer),
         TEST(another_lease_than_asked_for_is_refused),
         TEST(answer_without_end_is_cut_off),
         TEST(addresses_where_no_node_is),
