@@ -66,20 +66,28 @@ void buf_text_append(struct buf *buf, const char *text)
     buf_append(buf, text, strlen(text));
 }
 
+/* Mostly there is room already, and one pass does. */
 void buf_format(struct buf *buf, const char *format, ...)
 {
     va_list args, again;
+    char *at = buf_reserve(buf, 0);
 
+    if (!at)
+        return;
+    size_t room = buf->capacity - buf->length;
     va_start(args, format);
     va_copy(again, args);
-    int size = vsnprintf(NULL, 0, format, args);
+    int size = vsnprintf(at, room, format, args);
     va_end(args);
     must(size >= 0);
-    char *at = buf_reserve(buf, (size_t)size);
-    if (at) {
-        vsnprintf(at, (size_t)size + 1, format, again);
-        buf->length += (size_t)size;
+    if ((size_t)size >= room || (size_t)size > buf->max - buf->length) {
+        *at = '\0'; /* what was cut off is not there */
+        at = buf_reserve(buf, (size_t)size);
+        if (at)
+            vsnprintf(at, (size_t)size + 1, format, again);
     }
+    if (at)
+        buf->length += (size_t)size;
     va_end(again);
 }
 
