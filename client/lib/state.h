@@ -60,8 +60,8 @@ enum twinlease_code state_lease_store(struct state *state, const struct twinleas
                                       struct twinlease_error *error) MUST_USE;
 void state_lease_remove(struct state *state, const struct uuid *lease_ref);
 
-/* A recorded lease with its claim; NULL if it is gone, or a running program, this one included, has it
- * in use. */
+/* A recorded lease with its claim; NULL if it is gone, or a running program, this one included, has
+ * it in use. */
 struct twinlease_lease *state_take(struct state *state, const struct uuid *lease_ref);
 /* The claim for a lease whose reference was just drawn. False: somebody has it in use. */
 bool state_claim(struct state *state, struct twinlease_lease *lease) MUST_USE;
