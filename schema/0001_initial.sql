@@ -42,7 +42,7 @@ COMMENT ON COLUMN node_state.ceiling_ms IS
 CREATE FUNCTION node_state_advance(expected bigint, reached bigint, ceiling bigint)
 RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    UPDATE node_state SET seq = reached, ceiling_ms = GREATEST(ceiling_ms, ceiling)
+    UPDATE node_state SET seq = reached, ceiling_ms = COALESCE(NULLIF(ceiling, 0), ceiling_ms)
     WHERE seq = expected;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'TL001', MESSAGE = format(
@@ -53,7 +53,7 @@ END
 $$;
 
 COMMENT ON FUNCTION node_state_advance(bigint, bigint, bigint) IS
-    'Moves the change number from expected to reached or fails with TL001; the ceiling never falls';
+    'Moves the change number from expected to reached or fails with TL001; a ceiling of 0 leaves it';
 
 CREATE TABLE entitlement (
     entitlement_ref uuid   NOT NULL,

@@ -48,9 +48,9 @@ enum err store_load(struct store *store, struct ledger *ledger, store_entitlemen
                     void *context, struct diag *diag) MUST_USE;
 
 /* Writes one batch in one transaction: all rows, the change number, and the clock's ceiling (0: as
- * it is). ERR_OK: committed, *receipt says so. ERR_STORE_UNKNOWN: the outcome is not known. Any
- * other: nothing was written. After any failure the store must be closed and the state loaded
- * again. */
+ * it is; an orderly stop lowers it to what was used). ERR_OK: committed, *receipt says so.
+ * ERR_STORE_UNKNOWN: the outcome is not known. Any other: nothing was written. After any failure
+ * the store must be closed and the state loaded again. */
 enum err store_commit(struct store *store, const struct ledger_changes *changes, int64_t ceiling_ms,
                       struct commit_receipt *receipt, struct diag *diag) MUST_USE;
 
