@@ -35,7 +35,7 @@ struct engine {
     struct store *store;
     struct ledger *ledger;
     struct ledger_clock clock;
-    struct commit_receipt receipt; /* of the last commit of this session */
+    struct commit_receipt receipt; /* of the last commit of this session; nil before the first */
     bool clock_started;
 };
 
@@ -228,6 +228,7 @@ static enum err acquire(struct engine *engine, struct diag *diag)
         return err;
     }
     start_clock(engine, identity.ceiling_ms);
+    engine->receipt = (struct commit_receipt){ .seq = 0 };
     pthread_mutex_lock(&engine->status_mutex);
     engine->status.node_ref = identity.node_ref;
     engine->status.seq = identity.seq;
@@ -302,14 +303,15 @@ static void tick(struct engine *engine, int64_t now_ms)
 }
 
 /* R13: what the batch decided, and the clock's ceiling above its time, become durable in one
- * transaction before anybody hears of it. */
+ * transaction before anybody hears of it. A session's first batch always commits: that it can write
+ * is not known before, nor which change number its receipts must name. */
 static enum err commit(struct engine *engine, int64_t *commit_us, struct diag *diag)
 {
     int64_t ceiling_ms = ledger_clock_ceiling_wanted(&engine->clock);
     int64_t started_us = stopwatch_us();
 
     *commit_us = -1;
-    if (!ledger_changed(engine->ledger) && !ceiling_ms)
+    if (!ledger_changed(engine->ledger) && !ceiling_ms && !uuid_is_nil(&engine->receipt.node_ref))
         return ERR_OK;
     enum err err = store_commit(engine->store, ledger_changes(engine->ledger), ceiling_ms,
                                 &engine->receipt, diag);
