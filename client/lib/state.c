@@ -37,6 +37,8 @@ struct state {
     size_t kept_count;
     struct uuid *claimed; /* by this process through this state */
     size_t claimed_count;
+    struct uuid *gone; /* removed, but for their files, which cannot be */
+    size_t gone_count;
     char *warned[WARNINGS_MAX];
     size_t warned_count;
 };
@@ -143,6 +145,7 @@ void state_unref(struct state *s)
     pthread_mutex_destroy(&s->lock);
     mem_free(s->kept);
     mem_free(s->claimed);
+    mem_free(s->gone);
     mem_free(s->folder);
     mem_free(s->jwks);
     mem_free(s);
@@ -329,6 +332,23 @@ static void close_folder(DIR *folder)
 }
 DEFINE_AUTO(DIR *, close_folder)
 
+static bool holds(const struct uuid *list, size_t count, const struct uuid *lease_ref)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (uuid_equal(&list[i], lease_ref))
+            return true;
+    }
+    return false;
+}
+
+static bool is_gone(struct state *s, const struct uuid *lease_ref)
+{
+    lock(s);
+    bool gone = holds(s->gone, s->gone_count, lease_ref);
+    unlock(s);
+    return gone;
+}
+
 static void read_folder(struct state *s, struct lease_set *set)
 {
     AUTO(close_folder) DIR *folder = opendir(s->folder);
@@ -336,7 +356,7 @@ static void read_folder(struct state *s, struct lease_set *set)
     struct uuid lease_ref;
 
     while (folder && set->count < LEASES_MAX && (entry = readdir(folder))) {
-        if (!names_lease(entry->d_name, &lease_ref))
+        if (!names_lease(entry->d_name, &lease_ref) || is_gone(s, &lease_ref))
             continue;
         AUTO(mem_free) char *path = path_join(s->folder, entry->d_name);
         AUTO(twinlease_lease_free) struct twinlease_lease *lease = read_lease_file(s, path);
@@ -425,8 +445,13 @@ void state_lease_remove(struct state *s, const struct uuid *lease_ref)
     if (!*s->folder)
         return;
     AUTO(mem_free) char *path = lease_path(s, lease_ref, suffix);
-    if (unlink(path) != 0 && errno != ENOENT && errno != ENOTDIR)
-        state_warn(s, "%s cannot be removed: %s", path, strerror(errno));
+    if (unlink(path) == 0 || errno == ENOENT || errno == ENOTDIR || is_gone(s, lease_ref))
+        return;
+    state_warn(s, "%s cannot be removed: %s", path, strerror(errno));
+    lock(s);
+    s->gone = mem_resize(s->gone, (s->gone_count + 1) * sizeof *s->gone);
+    s->gone[s->gone_count++] = *lease_ref;
+    unlock(s);
 }
 
 /* ---- claims ------------------------------------------------------------------------------ */
@@ -456,20 +481,13 @@ static int lock_file(const struct state *s, const struct uuid *lease_ref)
     return -1; /* others take and leave it all the time */
 }
 
-static bool claimed_here(const struct state *s, const struct uuid *lease_ref)
-{
-    for (size_t i = 0; i < s->claimed_count; i++) {
-        if (uuid_equal(&s->claimed[i], lease_ref))
-            return true;
-    }
-    return false;
-}
-
 bool state_claim(struct state *s, struct twinlease_lease *lease)
 {
     must(!lease->claimed_in);
     lock(s);
-    int fd = claimed_here(s, &lease->lease_ref) ? -1 : lock_file(s, &lease->lease_ref);
+    int fd = holds(s->claimed, s->claimed_count, &lease->lease_ref)
+                 ? -1
+                 : lock_file(s, &lease->lease_ref);
     if (fd != -1) {
         s->claimed = mem_resize(s->claimed, (s->claimed_count + 1) * sizeof *s->claimed);
         s->claimed[s->claimed_count++] = lease->lease_ref;
@@ -491,7 +509,7 @@ static struct twinlease_lease *read_lease(struct state *s, const struct uuid *le
             lease = lease_clone(s->kept[i]);
     }
     unlock(s);
-    if (lease || !*s->folder)
+    if (lease || !*s->folder || is_gone(s, lease_ref))
         return lease;
     AUTO(mem_free) char *path = lease_path(s, lease_ref, suffix);
     return read_lease_file(s, path);

@@ -17,14 +17,6 @@
 #define FOLDER_LEVELS  2 /* the state folder, and in it one folder for each instance */
 #define TOLERANCE_MAX  86400
 
-#define COMMAND(name)                                                                              \
-    enum twinlease_code name(const struct args *args, struct output *out,                          \
-                             struct twinlease_error *error)
-COMMAND(client_acquire);
-COMMAND(client_renew);
-COMMAND(client_release);
-COMMAND(client_verify);
-
 DEFINE_AUTO(struct twinlease *, twinlease_close)
 DEFINE_AUTO(struct twinlease_lease *, twinlease_lease_free)
 DEFINE_AUTO(struct twinlease_list *, twinlease_list_free)
@@ -204,8 +196,11 @@ static enum twinlease_code act(const struct deed *deed, const struct args *args,
     if (!found && !only_one)
         output_line(out, "There is no lease in the state folder %s.",
                     twinlease_state_folder(handle));
-    if (only_one && found != 1)
-        return fault_set(error, found ? TWINLEASE_USAGE : TWINLEASE_LEASE_LOST,
+    if (only_one && !found)
+        return fault_set(error, TWINLEASE_LEASE_LOST, "the state folder %s has no lease",
+                         twinlease_state_folder(handle));
+    if (only_one && found > 1)
+        return fault_set(error, TWINLEASE_USAGE,
                          "the state folder %s has %zu leases: name one, or say --all",
                          twinlease_state_folder(handle), found);
     return act_on_list(deed, handle, list, text ? &wanted : NULL, out, error);

@@ -2,14 +2,6 @@
 
 #include <stdio.h>
 
-#include "command.tbl"
-
-#define X(function, ...)                                                                           \
-    enum twinlease_code function(const struct args *args, struct output *out,                      \
-                                 struct twinlease_error *error);
-COMMAND_TBL(X)
-#undef X
-
 /* ---- options ----------------------------------------------------------------------------- */
 
 const struct option options_general[] = {

@@ -3,6 +3,7 @@
 
 #include <stddef.h>
 
+#include "command.tbl"
 #include "fault.h"
 #include "output.h"
 
@@ -23,6 +24,10 @@ struct args;
 /* Does the work and prints its result; what goes wrong is told by the error, which main prints. */
 typedef enum twinlease_code command_fn(const struct args *args, struct output *out,
                                        struct twinlease_error *error);
+
+#define X(function, ...) command_fn function;
+COMMAND_TBL(X)
+#undef X
 
 struct command {
     command_fn *run;

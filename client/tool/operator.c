@@ -8,18 +8,6 @@
 #define EXPIRE_DAYS_MAX 3650
 #define QUERY_MAX       (64 << 10)
 
-#define COMMAND(name)                                                                              \
-    enum twinlease_code name(const struct args *args, struct output *out,                          \
-                             struct twinlease_error *error)
-COMMAND(operator_status);
-COMMAND(instance_token);
-COMMAND(client_token);
-COMMAND(entitlement_install);
-COMMAND(entitlement_list);
-COMMAND(operator_leases);
-COMMAND(operator_origins);
-COMMAND(operator_revoke);
-
 /* ---- status ------------------------------------------------------------------------------ */
 
 static void print_scope(const struct output *out, struct json_object *scope)
@@ -63,8 +51,8 @@ static void print_status(const struct output *out, const struct node *node,
         print_scope(out, json_object_array_get_idx(scopes, i));
 }
 
-enum twinlease_code node_status(const struct args *args, struct output *out,
-                                struct twinlease_error *error)
+static enum twinlease_code node_status(const struct args *args, struct output *out,
+                                       struct twinlease_error *error)
 {
     const struct node_call health = { .method = "GET", .path = "/-/health" };
     const struct node_call ready = { .method = "GET", .path = "/-/ready" };
@@ -103,8 +91,10 @@ enum twinlease_code operator_status(const struct args *args, struct output *out,
 
 /* ---- tokens ------------------------------------------------------------------------------ */
 
-enum twinlease_code token_deliver(const struct args *args, struct output *out, const char *token,
-                                  const char *what, unsigned mode, struct twinlease_error *error)
+/* To --out, or to standard output. */
+static enum twinlease_code deliver_token(const struct args *args, struct output *out,
+                                         const char *token, const char *what, unsigned mode,
+                                         struct twinlease_error *error)
 {
     const char *path = args_text(args, "out");
     AUTO(buf_fini_secret) struct buf line = { .max = strlen(token) + 1 };
@@ -139,7 +129,7 @@ static enum twinlease_code fetch_token(const struct args *args, struct output *o
     if ((code = node_open(args, true, &node, error)) != TWINLEASE_OK ||
         (code = node_text(&node, &call, &token, error)) != TWINLEASE_OK)
         return code;
-    return token_deliver(args, out, buf_text(&token), what, mode, error);
+    return deliver_token(args, out, buf_text(&token), what, mode, error);
 }
 
 enum twinlease_code instance_token(const struct args *args, struct output *out,

@@ -16,13 +16,6 @@
 #define DAYS_MAX              36500
 #define DAY_MS                INT64_C(86400000)
 
-#define COMMAND(name)                                                                              \
-    enum twinlease_code name(const struct args *args, struct output *out,                          \
-                             struct twinlease_error *error)
-COMMAND(publisher_init);
-COMMAND(publisher_issue);
-COMMAND(publisher_inspect);
-
 /* ---- init -------------------------------------------------------------------------------- */
 
 static const struct {

@@ -346,6 +346,57 @@ static void memory_does_where_no_disk_is(void **state)
     }
 }
 
+/* What a child without rights to the folder sees; the number of the first thing that is wrong. */
+static int use_read_only(struct world *w)
+{
+    struct uuid lease_ref = { { 1 } };
+    struct state *s = NULL;
+
+    if (geteuid() == 0 && (setgid(65534) != 0 || setuid(65534) != 0))
+        return 1;
+    if (state_open(&w->options, &s, &error) != TWINLEASE_OK || count_leases(s) != 1)
+        return 2;
+    struct twinlease_lease *lease = state_take(s, &lease_ref);
+    if (!lease || state_take(s, &lease_ref))
+        return 3;
+    lease->duration_seconds = 77; /* newer than what is on the disk */
+    if (state_lease_store(s, lease, &error) != TWINLEASE_OK || w->warnings != 1)
+        return 4;
+    twinlease_lease_free(lease);
+    lease = state_take(s, &lease_ref);
+    if (!lease || lease->duration_seconds != 77)
+        return 5;
+    twinlease_lease_free(lease);
+    state_lease_remove(s, &lease_ref);
+    state_lease_remove(s, &lease_ref);
+    if (w->warnings != 2 || count_leases(s) != 0 || state_take(s, &lease_ref))
+        return 6;
+    state_unref(s);
+    return 0;
+}
+
+static void read_only_folder(void **state)
+{
+    struct world *w = *state;
+    struct state *s = open_state(w);
+    char path[256];
+    int status;
+
+    store(s, 1, true);
+    state_unref(s);
+    assert_int_equal(chmod(w->folder, 0755), 0);
+    file_of(w, LEASE_1, path);
+    assert_int_equal(chmod(path, 0444), 0);
+    file_of(w, "", path);
+    assert_int_equal(chmod(path, 0555), 0);
+    pid_t child = fork();
+    if (child == 0)
+        _exit(use_read_only(w));
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_int_equal(chmod(path, 0700), 0);
+}
+
 static void required_means_required(void **state)
 {
     struct world *w = *state;
@@ -381,6 +432,7 @@ int main(void)
         TEST(folder_of_another_instance_is_another_folder),
         TEST(stale_records_go_away),
         TEST(memory_does_where_no_disk_is),
+        TEST(read_only_folder),
         TEST(required_means_required),
     };
 
