@@ -91,9 +91,8 @@ static enum twinlease_code complain(struct state *s, const char *why, struct twi
                          "the state cannot be written (%s); make the folder writable or name "
                          "another one",
                          why);
-    state_warn(s,
-               "the state cannot be written (%s); going on without, a restart will take new seats",
-               why);
+    state_warn(
+        s, "the state cannot be written (%s); going on without, a restart may take new seats", why);
     return TWINLEASE_OK;
 }
 
