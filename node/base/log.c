@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/utf8.h"
 
 #define LINE_MAX_BYTES 8192
 
@@ -27,17 +28,25 @@ bool log_enabled(enum log_level level)
     return level >= lowest_level;
 }
 
-/* JSON string content (RFC 8259 §7). Bytes that are no UTF-8 stay as they are: the parsers before
- * us refuse them, and a log must not fail. */
+/* JSON string content (RFC 8259 §7). A request's bytes may be logged before anything has looked at
+ * them, so what is no UTF-8 becomes U+FFFD; and as a line may end up on a terminal, control
+ * characters are escaped, those beyond ASCII (U+0080 … U+009F) as well. */
 static void append_escaped(struct buf *line, const char *text)
 {
-    for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
-        if (*p == '"' || *p == '\\')
-            buf_format(line, "\\%c", *p);
-        else if (*p < 0x20 || *p == 0x7f)
-            buf_format(line, "\\u%04x", *p);
+    for (size_t left = strlen(text), size; left; text += size, left -= size) {
+        unsigned char byte = (unsigned char)text[0];
+        size_t found = utf8_size(text, left);
+        size = found ? found : 1;
+        if (!found)
+            buf_text_append(line, "\\ufffd");
+        else if (byte == '"' || byte == '\\')
+            buf_format(line, "\\%c", byte);
+        else if (byte < 0x20 || byte == 0x7f)
+            buf_format(line, "\\u%04x", byte);
+        else if (byte == 0xc2 && (unsigned char)text[1] < 0xa0)
+            buf_format(line, "\\u%04x", (unsigned char)text[1]);
         else
-            buf_append(line, p, 1);
+            buf_append(line, text, size);
     }
 }
 

@@ -1,6 +1,7 @@
 /* Structured log: one event a line, on standard error. JSON when it is a pipe or a file, one
- * readable line when it is a terminal. Values are escaped (no control character, no newline gets
- * out), so a hostile hostname cannot forge a line. Thread-safe: one write(2) a line. */
+ * readable line when it is a terminal. Values are escaped (no control character, no newline, no
+ * broken UTF-8 gets out), so a hostile hostname cannot forge a line. Thread-safe: one write(2) a
+ * line. */
 #pragma once
 
 #include <stdbool.h>

@@ -324,6 +324,26 @@ static void log_text_is_one_line(void **state)
         assert_true((unsigned char)*p >= 0x20 || *p == '\n');
 }
 
+static void log_escapes_what_is_no_text(void **state)
+{
+    (void)state;
+    AUTO(json_object_put) struct json_object *line = NULL;
+    struct capture capture;
+    struct diag diag;
+    char text[4096];
+
+    capture_begin(&capture);
+    log_init(LOG_FORMAT_JSON, LOG_INFO);
+    log_event_with(LOG_INFO, "seen", LOG_FIELDS("path", "/\xff\xc3\x28\xed\xa0\x80\xc2"),
+                   "\xc2\x9b"
+                   "31m \xc2\xa0\xc3\xa9");
+    capture_end(&capture, text);
+
+    assert_int_equal(json_parse(text, strlen(text) - 1, &line, &diag), ERR_OK);
+    assert_non_null(strstr(text, "\"/\\ufffd\\ufffd(\\ufffd\\ufffd\\ufffd\\ufffd\""));
+    assert_non_null(strstr(text, "\"\\u009b31m \xc2\xa0\xc3\xa9\""));
+}
+
 /* ---- utf8 -------------------------------------------------------------------------------------
  */
 
@@ -498,6 +518,7 @@ int main(void)
         cmocka_unit_test(diag_is_safe_to_print),
         cmocka_unit_test(log_json_is_one_valid_line),
         cmocka_unit_test(log_text_is_one_line),
+        cmocka_unit_test(log_escapes_what_is_no_text),
         cmocka_unit_test(utf8_takes_only_well_formed),
         cmocka_unit_test(utf8_takes_every_code_point),
         cmocka_unit_test_setup_teardown(file_write_and_read, folder_make, folder_remove),
