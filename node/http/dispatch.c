@@ -35,11 +35,12 @@ static struct text raw_head(h2o_req_t *req)
 
 static enum err framing_check(struct exchange *x)
 {
-    if (!x->req->entity.base || header_framing_valid(raw_head(x->req)))
+    const char *fault = header_framing_fault(raw_head(x->req), x->req->version < 0x101);
+
+    if (!fault)
         return ERR_OK;
     x->req->http1_is_persistent = 0; /* whatever follows may be a smuggled request */
-    return diag_set(&x->request.diag, ERR_BAD_REQUEST,
-                    "Content-Length stands twice, or together with Transfer-Encoding");
+    return diag_set(&x->request.diag, ERR_BAD_REQUEST, "%s", fault);
 }
 
 static enum err media_check(struct request *r, struct text body)

@@ -111,21 +111,43 @@ bool header_same_origin(struct text sec_fetch_site, struct text origin, struct t
            strncasecmp(origin.bytes + size, host.bytes, host.length) == 0;
 }
 
-bool header_framing_valid(struct text head)
+/* Cuts off one line, without its end. */
+static struct text next_line(struct text *rest)
 {
-    size_t lengths = 0, encodings = 0;
+    const char *newline = memchr(rest->bytes, '\n', rest->length);
+    size_t size = newline ? (size_t)(newline - rest->bytes) : rest->length;
+    struct text line = { rest->bytes, size };
 
-    while (head.length) {
-        const char *newline = memchr(head.bytes, '\n', head.length);
-        size_t size = newline ? (size_t)(newline - head.bytes) + 1 : head.length;
-        struct text line = { head.bytes, size };
+    rest->bytes += size + (newline ? 1 : 0);
+    rest->length -= size + (newline ? 1 : 0);
+    if (line.length && line.bytes[line.length - 1] == '\r')
+        line.length--;
+    return line;
+}
+
+const char *header_framing_fault(struct text head, bool http_1_0)
+{
+    size_t lengths = 0, encodings = 0, hosts = 0;
+    bool folded = false;
+    struct text line;
+
+    do /* empty lines may stand before a request (RFC 9112 §2.2) */
+        line = next_line(&head);
+    while (line.length == 0 && head.length);
+    while ((line = next_line(&head)).length) {
+        folded |= is_space(line.bytes[0]);
         struct text name = next_item(&line, ':');
-        if (size <= 2 && (head.bytes[0] == '\r' || head.bytes[0] == '\n'))
-            break; /* the body begins */
         lengths += equal_nocase(name, "content-length");
         encodings += equal_nocase(name, "transfer-encoding");
-        head.bytes += size;
-        head.length -= size;
+        hosts += equal_nocase(name, "host");
     }
-    return lengths + encodings <= 1;
+    if (folded)
+        return "a header is continued on a second line";
+    if (lengths + encodings > 1)
+        return "Content-Length stands twice, or together with Transfer-Encoding";
+    if (encodings && http_1_0)
+        return "HTTP/1.0 has no Transfer-Encoding";
+    if (hosts > 1 || (hosts == 0 && !http_1_0))
+        return "there must be one Host header";
+    return NULL;
 }

@@ -32,7 +32,8 @@ bool header_origin_listed(struct text origin, const char *list) MUST_USE;
  * which must then be https://HOST. Neither: not known, so false. Absent headers have length 0. */
 bool header_same_origin(struct text sec_fetch_site, struct text origin, struct text host) MUST_USE;
 
-/* The framing of a request, as it stood on the wire (libh2o hides these headers): true if it has at
- * most one Content-Length, and not both Content-Length and Transfer-Encoding. Anything else may
- * mean different things to a proxy and to us (RFC 9112 §6.3, request smuggling). */
-bool header_framing_valid(struct text head) MUST_USE;
+/* What is wrong with a request's head, as it stood on the wire (libh2o hides some of it); NULL:
+ * nothing. Whatever a proxy may read in another way than we do is refused (request smuggling): more
+ * than one Content-Length or Transfer-Encoding or both (RFC 9112 §6.3), a Transfer-Encoding in
+ * HTTP/1.0 (§6.1), a continued line (§5.2), no Host or two (§3.2; HTTP/1.0 needs none). */
+const char *header_framing_fault(struct text head, bool http_1_0) MUST_USE;

@@ -130,22 +130,54 @@ static void same_origin(void **state)
     assert_false(header_same_origin(none, of("https://"), none));
 }
 
+static bool framed(const char *head)
+{
+    return header_framing_fault(of(head), false) == NULL;
+}
+
 static void framing(void **state)
 {
     (void)state;
-    assert_true(header_framing_valid(of("POST / HTTP/1.1\r\nhost: a\r\n\r\n")));
-    assert_true(header_framing_valid(of("POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\nabc")));
-    assert_true(header_framing_valid(of("POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0")));
-    assert_false(header_framing_valid(
-        of("POST / HTTP/1.1\r\ncontent-length: 3\r\ncontent-length: 3\r\n\r\nabc")));
-    assert_false(header_framing_valid(
-        of("POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc")));
-    assert_false(header_framing_valid(
-        of("POST / HTTP/1.1\ntransfer-encoding: chunked\nhost: a\ntransfer-encoding: x\n\n")));
+    assert_true(framed("POST / HTTP/1.1\r\nhost: a\r\n\r\n"));
+    assert_true(framed("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc"));
+    assert_true(framed("POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\nHost:\r\n\r\n0"));
+    assert_false(
+        framed("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ncontent-length: 3\r\n\r\nabc"));
+    assert_false(framed("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n"
+                        "Transfer-Encoding: chunked\r\n\r\nabc"));
+    assert_false(
+        framed("POST / HTTP/1.1\ntransfer-encoding: chunked\nhost: a\ntransfer-encoding: x\n\n"));
     /* what stands in the body is no header */
-    assert_true(header_framing_valid(
-        of("POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\ncontent-length: 9\r\n")));
-    assert_true(header_framing_valid((struct text){ "", 0 }));
+    assert_true(
+        framed("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\ncontent-length: 9\r\n"
+               "host: b\r\n"));
+    /* and what stands before the request hides none */
+    assert_true(framed("\r\nPOST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc"));
+    assert_false(framed("\r\nPOST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n"
+                        "content-length: 30\r\n\r\nabc"));
+    /* libh2o would take 3 */
+    assert_false(framed("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n 0\r\n\r\nabc"));
+    assert_false(framed("GET / HTTP/1.1\r\nhost: a\r\nx: y\r\n\tz\r\n\r\n"));
+    assert_non_null(header_framing_fault((struct text){ "", 0 }, false));
+}
+
+static void framing_by_version(void **state)
+{
+    const struct text bare = of("GET / HTTP/1.0\r\n\r\n");
+    const struct text one = of("GET / HTTP/1.0\r\nHost: a\r\n\r\n");
+    const struct text two = of("GET / HTTP/1.0\r\nHost: a\r\nHost: a\r\n\r\n");
+    const struct text chunked =
+        of("GET / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+
+    (void)state;
+    assert_null(header_framing_fault(bare, true));
+    assert_non_null(header_framing_fault(bare, false));
+    assert_null(header_framing_fault(one, true));
+    assert_null(header_framing_fault(one, false));
+    assert_non_null(header_framing_fault(two, true));
+    assert_non_null(header_framing_fault(two, false));
+    assert_non_null(header_framing_fault(chunked, true));
+    assert_null(header_framing_fault(chunked, false));
 }
 
 /* ---- query strings ---- */
@@ -211,11 +243,12 @@ static void query_size(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(request_ids),    cmocka_unit_test(bearer_tokens),
-        cmocka_unit_test(cookies),        cmocka_unit_test(media_types),
-        cmocka_unit_test(origins),        cmocka_unit_test(same_origin),
-        cmocka_unit_test(framing),        cmocka_unit_test(query_parameters),
-        cmocka_unit_test(query_refusals), cmocka_unit_test(query_size),
+        cmocka_unit_test(request_ids),      cmocka_unit_test(bearer_tokens),
+        cmocka_unit_test(cookies),          cmocka_unit_test(media_types),
+        cmocka_unit_test(origins),          cmocka_unit_test(same_origin),
+        cmocka_unit_test(framing),          cmocka_unit_test(framing_by_version),
+        cmocka_unit_test(query_parameters), cmocka_unit_test(query_refusals),
+        cmocka_unit_test(query_size),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
