@@ -298,7 +298,7 @@ static enum err environment_read(struct gathering *g, char *const *environment)
         if (setting)
             given_set(&g->given[setting - config_settings], SOURCE_ENVIRONMENT,
                       mem_strdup(equals + 1));
-        else if (strncmp(name, "TWINLEASE_", 10) == 0)
+        else if (strncmp(name, "TWINLEASE_", 10) == 0 && setting_find(name + 10))
             return name_unknown("environment", name, g->diag);
     }
     return ERR_OK;

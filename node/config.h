@@ -40,10 +40,10 @@ struct config {
 #undef X
 };
 
-/* Reads a file (NULL: none) and then the environment, which goes before it. Unknown names (in the
- * file; in the environment those that begin with TWINLEASE_), bad values and contradictions give
- * ERR_CONFIG and one line that names the variable, the value and what is allowed. An empty value is
- * the same as none.
+/* Reads a file (NULL: none) and then the environment, which goes before it. Unknown names in the
+ * file, settings in the environment under a name that begins with TWINLEASE_ (what else begins so
+ * is the client's), bad values and contradictions give ERR_CONFIG and one line that names the
+ * variable, the value and what is allowed. An empty value is the same as none.
  *
  * The file is a subset of systemd's EnvironmentFile=, with the same meaning: NAME=value, empty
  * lines, comment lines that begin with # or ;, a value plain, in '…' or in "…" (there \", \\, \`
