@@ -97,6 +97,12 @@ static struct command *queue_take(struct queue *queue, uint32_t max, int64_t wai
     return first;
 }
 
+/* What a command is told while the store is away, whatever the reason is: to come again later. */
+static enum err refusal(enum err reason)
+{
+    return err_info(reason)->http == 503 ? reason : ERR_NOT_READY;
+}
+
 enum err engine_submit(struct engine *engine, struct command *command)
 {
     struct queue *queue = &engine->queue;
@@ -106,7 +112,7 @@ enum err engine_submit(struct engine *engine, struct command *command)
     if (!atomic_load(&engine->ready)) {
         struct engine_status status;
         engine_status(engine, &status);
-        return status.reason == ERR_OK ? ERR_NOT_READY : status.reason;
+        return refusal(status.reason);
     }
     pthread_mutex_lock(&queue->mutex);
     if (queue->stopping) {
@@ -283,7 +289,7 @@ static void refuse(struct command *list, enum err err, const struct diag *diag)
 {
     for (struct command *c = list; c; c = c->next) {
         ledger_result_fini(&c->result);
-        c->result = (struct ledger_result){ .err = err, .diag = *diag };
+        c->result = (struct ledger_result){ .err = refusal(err), .diag = *diag };
         c->receipt = (struct commit_receipt){ .seq = 0 };
     }
     answer(list);

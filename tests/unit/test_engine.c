@@ -248,9 +248,10 @@ static void r13_first_answer_of_a_session_has_its_own_receipt(void **state)
 
     (void)state;
     struct engine *engine = start_with_seats(&db, 1);
-    terminate_session(&db);
     database_exec(&db, "UPDATE node_state SET seq = seq + 5"); /* a commit nobody heard of */
-    assert_int_equal(err_info(grant(engine, &lease))->http, 503);
+    terminate_session(&db);
+    enum err err = grant(engine, &lease); /* notices, unless an idle batch already has */
+    assert_true(err == ERR_OK || err_info(err)->http == 503);
     await_state(engine, ENGINE_READY);
     call_init(&call, LEDGER_SCOPES); /* changes nothing */
     assert_int_equal(call_make(engine, &call), ERR_OK);
@@ -605,7 +606,7 @@ static void r1_clean_restart_does_not_jump(void **state)
     (void)state;
     struct engine *engine = start_with_seats(&db, 1);
     for (int i = 0; i < 5; i++) {
-        int64_t before_ms = ledger_time(engine), began_us = stopwatch_us();
+        int64_t began_us = stopwatch_us(), before_ms = ledger_time(engine);
         engine_stop(engine);
         engine = start(&db);
         int64_t after_ms = ledger_time(engine);
@@ -701,6 +702,26 @@ static void database_restarts_under_load(void **state)
     stop_and_drop(engine, &db);
 }
 
+/* It cannot happen by what HTTP lets through; if it does, it costs one batch and one reload. */
+static void a_row_the_database_refuses_fails_only_its_batch(void **state)
+{
+    struct uuid lease = uuid_random();
+    struct database db;
+    struct call call;
+
+    (void)state;
+    struct engine *engine = start_with_seats(&db, 1);
+    call_init(&call, LEDGER_ENROL);
+    call.command.event.enrol.origin_ref = uuid_random();
+    call.command.event.enrol.environment = "{\"hostname\":\"\xff\"}";
+    assert_int_equal(err_info(call_make(engine, &call))->http, 503);
+    call_fini(&call);
+    await_state(engine, ENGINE_READY);
+    assert_int_equal(grant(engine, &lease), ERR_OK);
+    assert_string_equal(database_value(&db, "SELECT count(*) FROM origin"), "1");
+    stop_and_drop(engine, &db);
+}
+
 static void database_of_another_instance(void **state)
 {
     struct database db;
@@ -732,6 +753,7 @@ int main(void)
         cmocka_unit_test(r1_killed_engine_leaves_lease_and_time),
         cmocka_unit_test(database_away_at_start),
         cmocka_unit_test(database_restarts_under_load),
+        cmocka_unit_test(a_row_the_database_refuses_fails_only_its_batch),
         cmocka_unit_test(database_of_another_instance),
     };
 
