@@ -19,7 +19,7 @@ packages_run=(postgresql-15 openssl curl jq ca-certificates)
 # To run the tests: sanitizers and fuzzers, judges of our tokens and documents, load.
 packages_test=(
     clang libclang-rt-14-dev clang-format git
-    python3 python3-pytest python3-jwt python3-cryptography python3-requests python3-psycopg2
+    python3 python3-pytest python3-pytest-xdist python3-jwt python3-cryptography python3-requests python3-psycopg2
     python3-jwcrypto python3-jsonschema openapi-specification jose wrk shellcheck
 )
 

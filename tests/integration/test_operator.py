@@ -54,10 +54,12 @@ def test_who_may_draw_client_tokens(role_node):
         assert answer.status_code == status, role
 
 
+REF = "0192f3a4-0000-4000-8000-000000000001"
+
 CHANGES = [
     ("DELETE", "/-/origins"),
-    ("DELETE", f"/-/origins/{uuid.uuid4()}"),
-    ("DELETE", f"/-/lease/{uuid.uuid4()}"),
+    ("DELETE", f"/-/origins/{REF}"),
+    ("DELETE", f"/-/lease/{REF}"),
     ("DELETE", "/-/leases/expired"),
     ("POST", "/-/entitlements"),
 ]

@@ -1,0 +1,210 @@
+"""Done-when 1: deploy/local-pair from nothing to a lease and back to nothing."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+
+import pytest
+
+from cluster import ROOT
+from node import NODE, free_port
+from test_tour import blocks
+
+SCRIPT = os.path.join(ROOT, "deploy", "local-pair")
+
+# It runs what it has built itself: once is enough.
+pytestmark = pytest.mark.skipif(
+    os.path.realpath(NODE) != os.path.join(ROOT, "build/release/node/twinlease-node"),
+    reason="deploy/local-pair runs the release build",
+)
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """A pair that is up; yields its folder."""
+    folder = tempfile.mkdtemp(prefix="twinlease-pair.", dir="/var/tmp")
+    local_pair(folder, "up", "--port", str(free_port()), "--seats", "3", "--quiet")
+    yield folder
+    local_pair(folder, "down", "--purge")
+    assert processes_of(folder) == []
+    assert not os.path.exists(folder)
+
+
+def local_pair(folder, *arguments, code=0):
+    done = subprocess.run(
+        [SCRIPT, *arguments, "--dir", folder],
+        text=True,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def environment(folder):
+    """What pair.env says, as a shell reads it."""
+    line = f". {shlex.quote(folder)}/pair.env && set"
+    text = subprocess.run(["bash", "-c", line], text=True, capture_output=True, check=True).stdout
+    pairs = (row.partition("=") for row in text.splitlines() if "=" in row)
+    return {name: "".join(shlex.split(value)) for name, _, value in pairs if name.isupper()}
+
+
+def processes_of(folder):
+    """Command lines of the processes that have to do with the folder."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                words = file.read().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if any(word.startswith(folder) or f"{folder}/" in word for word in words):
+            found.append(words)
+    return found
+
+
+def ask(folder, *arguments):
+    """curl, as a user of pair.env would."""
+    line = f'. {shlex.quote(folder)}/pair.env && curl -sS --cacert "$CA_CERT" {" ".join(arguments)}'
+    return subprocess.run(["bash", "-c", line], text=True, capture_output=True, check=False).stdout
+
+
+def test_pair_env_says_where_everything_is(pair):
+    variables = environment(pair)
+    for name in (
+        "CA_CERT",
+        "ADMIN_TOKEN_FILE",
+        "CLIENT_TOKEN_FILE",
+        "PUBLISHER_KEY",
+        "PUBLISHER_DIR",
+    ):
+        assert os.path.exists(variables[name]), name
+    assert variables["PRIMARY_URL"].startswith("https://localhost:")
+    assert variables["SECONDARY_URL"] == variables["SECONDARY_PID"] == ""
+    assert variables["DEMO_FEATURE"] == "render"
+    with open(f"/proc/{variables['PRIMARY_PID']}/cmdline", encoding="utf-8") as file:
+        assert "twinlease-node" in file.read()
+
+
+def test_a_lease_was_granted(pair):
+    answer = ask(
+        pair,
+        '-H "Authorization: Bearer $(cat "$ADMIN_TOKEN_FILE")"',
+        '"$PRIMARY_URL/-/leases?state=active"',
+    )
+    assert '"feature":"render"' in answer
+
+
+def test_no_process_of_it_runs_as_root(pair):
+    variables = environment(pair)
+    if os.geteuid() == 0:
+        assert os.stat(f"/proc/{variables['PRIMARY_PID']}").st_uid != 0
+
+
+def test_secrets_are_closed_to_others(pair):
+    variables = environment(pair)
+    for name in ("ADMIN_TOKEN_FILE", "PUBLISHER_KEY"):
+        assert os.stat(variables[name]).st_mode & 0o007 == 0, name
+    for name in ("ca/ca.key.pem", "ca/server.key.pem", "instance/private.pem"):
+        assert os.stat(os.path.join(pair, name)).st_mode & 0o077 == 0, name
+
+
+def test_the_tour_of_the_readme(pair):
+    script = "set -eu -o pipefail\n" + "\n".join(blocks("A tour by hand"))
+    folder = tempfile.mkdtemp()
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=folder,
+        text=True,
+        capture_output=True,
+        timeout=120,
+        check=False,
+        env={"PATH": os.environ["PATH"], "PAIR": pair, "HOME": folder},
+    )
+    shutil.rmtree(folder)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def test_up_again_changes_nothing(pair):
+    before = environment(pair)
+    local_pair(pair, "up", "--quiet")
+    assert environment(pair) == before
+
+
+def test_up_with_other_options_changes_just_that(pair):
+    before = environment(pair)["PRIMARY_URL"]
+    local_pair(pair, "up", "--seats", "4", "--port", str(free_port()))
+    assert environment(pair)["PRIMARY_URL"] != before
+    answer = ask(
+        pair, '-H "Authorization: Bearer $(cat "$ADMIN_TOKEN_FILE")"', '"$PRIMARY_URL/-/scopes"'
+    )
+    assert '"seats":4' in answer
+
+
+def test_stop_start_kill(pair):
+    assert "ready" in local_pair(pair, "status")
+    local_pair(pair, "stop", "primary")
+    assert "does not run" in local_pair(pair, "status", code=1)
+    local_pair(pair, "stop", "primary")
+    local_pair(pair, "start", "primary")
+    local_pair(pair, "status")
+    local_pair(pair, "kill", "primary")
+    assert "does not run" in local_pair(pair, "kill", "primary", code=1)
+    local_pair(pair, "up", "--quiet")
+    local_pair(pair, "status")
+
+
+def test_down_and_up_again(pair):
+    local_pair(pair, "down")
+    assert processes_of(pair) == []
+    local_pair(pair, "down")
+    local_pair(pair, "up", "--quiet")
+    local_pair(pair, "status")
+
+
+def test_a_number_of_another_process_is_not_taken_for_the_node(pair):
+    """After a reboot, node.pid may name anything."""
+    path = os.path.join(pair, "primary", "node.pid")
+    local_pair(pair, "stop", "primary")
+    other = subprocess.Popen(["tail", "-f", "/dev/null"])
+    with open(path, "w", encoding="ascii") as file:
+        file.write(f"{other.pid}\n")
+    local_pair(pair, "stop", "primary")
+    local_pair(pair, "kill", "primary", code=1)
+    assert other.poll() is None, "a process of somebody else was stopped"
+    other.terminate()
+    other.wait()
+    local_pair(pair, "up", "--quiet")
+
+
+@pytest.mark.parametrize(
+    "arguments,code",
+    [
+        (["stop", "secondary"], 1),
+        (["start"], 2),
+        (["frob"], 2),
+        (["up", "--seats", "0"], 2),
+        (["up", "--port", "x"], 2),
+        (["up", "--lease-seconds"], 2),
+        (["status", "--purge"], 2),
+    ],
+)
+def test_wrong_arguments_get_one_sentence(pair, arguments, code):
+    done = subprocess.run(
+        [SCRIPT, *arguments], text=True, capture_output=True, timeout=60, check=False
+    )
+    assert done.returncode == code, done
+    assert done.stderr.startswith("local-pair: "), done.stderr
+
+
+def test_a_port_in_use_is_named(pair):
+    port = environment(pair)["PRIMARY_URL"].rsplit(":", 1)[1]
+    folder = tempfile.mkdtemp(prefix="twinlease-pair.", dir="/var/tmp")
+    said = local_pair(folder, "up", "--port", port, "--quiet", code=1)
+    assert port in said and "cannot be bound" in said
+    local_pair(folder, "down", "--purge")
+    assert not os.path.exists(folder)
