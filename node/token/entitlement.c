@@ -45,9 +45,15 @@ static void read_seat_return(struct json_reader *r, const char *name, enum seat_
 static void read_limited(struct json_reader *r, const char *name, bool required, int64_t min,
                          int64_t max, int64_t *out)
 {
-    if (json_read_int(r, name, required, min, INT64_MAX, out) && *out > max)
-        json_reader_fail(r, ERR_ENT_LIMIT, "%s is %jd; at most %jd", name, (intmax_t)*out,
+    int64_t value;
+
+    if (!json_read_int(r, name, required, min, INT64_MAX, &value))
+        return;
+    if (value > max)
+        json_reader_fail(r, ERR_ENT_LIMIT, "%s is %jd; at most %jd", name, (intmax_t)value,
                          (intmax_t)max);
+    else
+        *out = value;
 }
 
 static enum err read_feature(struct json_object *value, size_t index, struct feature *out,

@@ -526,6 +526,9 @@ static void limits_hold(void **state)
     refuse(&(struct members){ .features = "[{" SCOPE_1 ",\"feature\":\"a\",\"seats\":1,"
                                           "\"max_lease_seconds\":7776001}]" },
            ERR_ENT_LIMIT, "at most 7776000");
+    refuse(&(struct members){ .features = "[{" SCOPE_1 ",\"feature\":\"a\",\"seats\":1,"
+                                          "\"max_lease_seconds\":9223372036854775807}]" },
+           ERR_ENT_LIMIT, "is 9223372036854775807; at most 7776000"); /* nor overflows as ms */
     size_t length = (size_t)snprintf(many, sizeof many, "[");
     for (int i = 0; i < 257; i++)
         length += (size_t)snprintf(many + length, sizeof many - length, "%s{}", i ? "," : "");
