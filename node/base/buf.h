@@ -19,7 +19,7 @@ struct buf {
 };
 
 void buf_init(struct buf *buf, size_t max);
-void buf_fini(struct buf *buf); /* takes a zeroed one too */
+void buf_fini(struct buf *buf);        /* takes a zeroed one too */
 void buf_fini_secret(struct buf *buf); /* clears the bytes first */
 void buf_clear(struct buf *buf);
 

@@ -1,4 +1,5 @@
-/* Files linked into the program at build time (cmake/embed.cmake): pages, migrations, the README. */
+/* Files linked into the program at build time (cmake/embed.cmake): pages, migrations, the README.
+ */
 #pragma once
 
 #include <stddef.h>

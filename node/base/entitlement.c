@@ -3,8 +3,7 @@
 struct entitlement *entitlement_new(size_t feature_count)
 {
     must(feature_count <= ENTITLEMENT_FEATURES_MAX);
-    struct entitlement *e =
-        mem_calloc(1, sizeof *e + feature_count * sizeof e->features[0]);
+    struct entitlement *e = mem_calloc(1, sizeof *e + feature_count * sizeof e->features[0]);
     atomic_init(&e->references, 1);
     e->feature_count = feature_count;
     return e;

@@ -9,7 +9,7 @@
 
 #include "base/uuid.h"
 
-#define ENTITLEMENT_FEATURES_MAX 256   /* features of one entitlement */
+#define ENTITLEMENT_FEATURES_MAX 256 /* features of one entitlement */
 #define ENTITLEMENT_SEATS_MAX    10000000
 #define ENTITLEMENT_TEXT_MAX     49152 /* bytes of the JWS: fits the request body limit */
 #define FEATURE_NAME_MAX         64    /* [A-Za-z0-9][A-Za-z0-9._-]* */

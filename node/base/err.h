@@ -24,7 +24,8 @@ struct err_info {
 
 const struct err_info *err_info(enum err e);
 
-/* One sentence that names the culprit: which field, file or row, what was found, what is allowed. */
+/* One sentence that names the culprit: which field, file or row, what was found, what is allowed.
+ */
 struct diag {
     char text[400];
 };

@@ -64,12 +64,15 @@ static void write_line(struct buf *line)
     }
 }
 
+PRINTF(4, 0)
 static void emit(enum log_level level, const char *event, const char *const *fields,
-                 const char *message)
+                 const char *format, va_list args)
 {
+    char message[LINE_MAX_BYTES / 4];
     AUTO(buf_fini) struct buf line;
     char now[RFC3339_SIZE];
 
+    vsnprintf(message, sizeof message, format, args);
     rfc3339_format(wall_now().ms, now);
     buf_init(&line, LINE_MAX_BYTES * 4);
     if (as_json)
@@ -94,27 +97,23 @@ static void emit(enum log_level level, const char *event, const char *const *fie
 
 void log_event(enum log_level level, const char *event, const char *format, ...)
 {
-    char message[LINE_MAX_BYTES / 4];
     va_list args;
 
     if (!log_enabled(level))
         return;
     va_start(args, format);
-    vsnprintf(message, sizeof message, format, args);
+    emit(level, event, NULL, format, args);
     va_end(args);
-    emit(level, event, NULL, message);
 }
 
 void log_event_with(enum log_level level, const char *event, const char *const *fields,
                     const char *format, ...)
 {
-    char message[LINE_MAX_BYTES / 4];
     va_list args;
 
     if (!log_enabled(level))
         return;
     va_start(args, format);
-    vsnprintf(message, sizeof message, format, args);
+    emit(level, event, fields, format, args);
     va_end(args);
-    emit(level, event, fields, message);
 }

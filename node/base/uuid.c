@@ -1,17 +1,7 @@
 #include "base/uuid.h"
 
+#include "base/hex.h"
 #include "base/random.h"
-
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
 
 static bool dash_at(size_t i)
 {

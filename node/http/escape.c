@@ -2,18 +2,8 @@
 
 #include <stdint.h>
 
+#include "base/hex.h"
 #include "base/utf8.h"
-
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
 
 size_t percent_decode(const char *text, size_t length, char *out)
 {
