@@ -19,8 +19,9 @@ packages_run=(postgresql-15 openssl curl jq ca-certificates)
 # To run the tests: sanitizers and fuzzers, judges of our tokens and documents, load.
 packages_test=(
     clang libclang-rt-14-dev clang-format git
-    python3 python3-pytest python3-pytest-xdist python3-jwt python3-cryptography python3-requests python3-psycopg2
-    python3-jwcrypto python3-jsonschema openapi-specification jose wrk shellcheck
+    python3 python3-pytest python3-pytest-xdist python3-requests python3-psycopg2
+    python3-jwt python3-jwcrypto python3-cryptography python3-jsonschema openapi-specification
+    jose wrk shellcheck
 )
 
 # For tests/lib/openapi-lint, unless there is an npm already: other sources' nodejs brings its own.

@@ -54,8 +54,8 @@ class Client:
         return self.asked or self.giving
 
     def step(self):
-        """One request, and its status. Raises CUT_OFF if the node went away in the middle of it; what
-        was left unsettled is asked again first."""
+        """One request, and its status. Raises CUT_OFF if the node went away in the middle of it;
+        what was left unsettled is asked again first."""
         if self.unsettled:
             return self.settle_one()
         choice = self.random.random()

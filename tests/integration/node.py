@@ -122,7 +122,8 @@ class Node:
             return False
 
     def run_to_end(self, seconds=START_SECONDS):
-        """For starts that must fail: exit code and standard error, which is also kept as the log."""
+        """For starts that must fail: exit code and standard error, which is also kept as the
+        log."""
         done = subprocess.run(
             [NODE],
             env=self.environment(),

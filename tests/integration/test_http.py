@@ -324,7 +324,8 @@ def test_root_leads_to_the_readme(shared_node):
 
 
 def test_a_connection_goes_on_at_once_after_a_large_answer(node, publisher):
-    """An answer that is signed in slices must not leave its connection waiting for the next event."""
+    """An answer that is signed in slices must not leave its connection waiting for the next
+    event."""
     features = [feature(f"feature-{number}", 1) for number in range(64)]
     expect(node.install(publisher.entitlement(node, features)), 201)
     origin = Origin.ready(node)
