@@ -5,6 +5,17 @@ struct sums {
     int64_t held[LEDGER_NODES_MAX], waiting, active;
 };
 
+/* R6, R7: nothing that is due waits, but for what did not fit into this batch. */
+static void check_due(const struct ledger *l, const struct lease *lease)
+{
+    must(lease->holds || lease_seat_back(l, lease));
+    if (l->clock_alarm || l->due_ms <= l->now_ms)
+        return;
+    must(lease->holds == !lease_seat_back(l, lease));
+    if (lease->state == LEASE_ACTIVE && lease->home == SELF && !lease->shared)
+        must(l->now_ms < lease->expires_ms);
+}
+
 static void check_lease(const struct ledger *l, const struct lease *lease)
 {
     must(lease->scope < l->scopes.count && lease->home < l->node_count);
@@ -14,10 +25,7 @@ static void check_lease(const struct ledger *l, const struct lease *lease)
     must(lease->ended_expires_ms <= lease->expires_ms);
     must(lease->state != LEASE_ACTIVE || lease->holds);
     must(!lease->holds || lease->home != SELF || lease->in_heap);
-    if (!l->clock_alarm) /* R6, R7: nothing that is due waits */
-        must(lease->holds == !lease_seat_back(l, lease));
-    if (!l->clock_alarm && lease->state == LEASE_ACTIVE && lease->home == SELF && !lease->shared)
-        must(l->now_ms < lease->expires_ms);
+    check_due(l, lease);
 }
 
 static void check_scope(const struct ledger *l, const struct scope *scope, const struct sums *sums)

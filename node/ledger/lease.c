@@ -4,9 +4,14 @@
 
 #include "ledger/state.h"
 
-#define SLAB_LEASES     1024
-#define GRAVE_RETRY_MS  60000 /* a record that may not be purged yet is looked at again then */
-#define PURGE_EACH_STEP 1000
+#define SLAB_LEASES    1024
+#define GRAVE_RETRY_MS 60000 /* a record that may not be purged yet is looked at again then */
+
+/* What time alone does to one batch. After a long absence everything is due at once, and a
+ * transaction that takes all of it might never end in time; the rest follows with the next batches,
+ * and nobody can renew it meanwhile (R4). */
+#define EXPIRE_EACH_BATCH 5000
+#define PURGE_EACH_BATCH  5000
 
 struct lease *lease_find(const struct ledger *l, const struct uuid *ref, size_t home)
 {
@@ -337,7 +342,7 @@ void lease_settle_policy(struct ledger *l, const struct scope *scope)
 /* Takes what is due off one heap. */
 static void expire_heap(struct ledger *l, struct heap *heap, int64_t until_ms)
 {
-    while (heap_top_ms(heap) <= until_ms) {
+    while (heap_top_ms(heap) <= until_ms && l->changes.lease_count < EXPIRE_EACH_BATCH) {
         struct lease *lease = heap_pop(heap).lease;
         lease->in_heap = false;
         if (!lease->holds)
@@ -369,11 +374,13 @@ void lease_expire_due(struct ledger *l)
         expire_heap(l, &scope->private_due, l->now_ms);
         expire_heap(l, &scope->shared_due, shared_until_ms);
         due_at(l, heap_top_ms(&scope->private_due));
-        if (heap_top_ms(&scope->shared_due) > l->now_ms) /* else only the peer can move it */
-            due_at(l, heap_top_ms(&scope->shared_due));
+        int64_t shared_ms = heap_top_ms(&scope->shared_due);
+        if (shared_ms > l->now_ms || shared_ms <= shared_until_ms) /* else the peer must move it */
+            due_at(l, shared_ms);
     }
     lease_settle_acknowledged(l);
-    lease_purge(l, PURGE_EACH_STEP, false, &more);
+    if (l->changes.purged_count < PURGE_EACH_BATCH)
+        lease_purge(l, PURGE_EACH_BATCH - l->changes.purged_count, false, &more);
     due_at(l, heap_top_ms(&l->graves));
 }
 

@@ -706,6 +706,56 @@ static void r1_alarm_does_not_pause_acknowledgements(void **state)
     assert_free(&s, 1, 1);
 }
 
+/* After a long absence: thousands of leases are due, and each batch takes some of them. */
+static void grant_many(struct story *s, unsigned first, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        struct grant_item item = item_of(LEASE(first + i, .duration_ms = HOUR));
+        struct ledger_event event = { .kind = LEDGER_GRANT, .now_ms = s->now_ms };
+        struct ledger_result result;
+        event.grant.origin.origin_ref = ref('O', (first + i) / ORIGIN_LEASES_MAX);
+        event.grant.items = &item;
+        event.grant.item_count = 1;
+        ledger_step(s->ledger, &event, &result);
+        assert_int_equal(result.err, ERR_OK);
+        ledger_result_fini(&result);
+    }
+    ledger_changes_clear(s->ledger);
+}
+
+static void limit_expiries_of_one_batch(void **state)
+{
+    enum { LEASES = 12000, EACH_BATCH = 5000 };
+    STORY(s, PAIRED);
+    (void)state;
+
+    begin_paired(&s, 2 * LEASES, ACK, ACK);
+    grant_many(&s, 1, LEASES); /* shared */
+    s.now_ms += 2 * PEER_FETCH_RECENT_MS;
+    grant_many(&s, 1 + LEASES, LEASES); /* private */
+    struct ledger_event peer = { .kind = LEDGER_PEER, .now_ms = s.now_ms };
+    peer.peer.node_ref = ref('N', PEER);
+    peer.peer.stated = true;
+    peer.peer.watermark_ms = NOON + 2 * HOUR;
+    struct ledger_event tick = { .kind = LEDGER_TICK, .now_ms = NOON + 2 * HOUR };
+    struct ledger_result result;
+    ledger_step(s.ledger, &peer, &result);
+    int64_t left = 2 * LEASES;
+    for (int batch = 0; left > 0; batch++) {
+        assert_true(batch < 6 && ledger_next_due(s.ledger) <= tick.now_ms);
+        ledger_changes_clear(s.ledger);
+        ledger_step(s.ledger, &tick, &result);
+        ledger_step(s.ledger, &tick, &result); /* the batch is full */
+        ledger_check(s.ledger);
+        left -= left < EACH_BATCH ? left : EACH_BATCH;
+        assert_int_equal(ledger_changes(s.ledger)->lease_count <= EACH_BATCH, true);
+        s.now_ms = tick.now_ms;
+        assert_int_equal(ledger_counts(s.ledger).active_leases, left);
+    }
+    assert_true(ledger_next_due(s.ledger) > tick.now_ms);
+    assert_free(&s, 1, 2 * LEASES);
+}
+
 /* ---- R3: private or shared --------------------------------------------------------------------
  */
 
@@ -782,6 +832,7 @@ int main(void)
         cmocka_unit_test(r1_alarm_pauses_only_r7),
         cmocka_unit_test(r1_after_an_alarm_what_was_due_expires),
         cmocka_unit_test(r1_alarm_does_not_pause_acknowledgements),
+        cmocka_unit_test(limit_expiries_of_one_batch),
         cmocka_unit_test(r3_shared_while_the_peer_keeps_up),
         cmocka_unit_test(r3_private_unless_every_node_keeps_up),
     };

@@ -307,6 +307,36 @@ static void r3_untrusted_publisher_grants_nothing_new(void **state)
     assert_false(scope_now(&s, 1).trusted);
 }
 
+static bool trusts_but(void *publisher, const struct entitlement *e)
+{
+    return strcmp(e->publisher, publisher) != 0;
+}
+
+static void r3_trust_is_reviewed(void **state)
+{
+    char acme[] = "acme", nobody[] = "nobody";
+    STORY(s, ALONE);
+    (void)state;
+
+    story_install(&s,
+                  &(struct ent_spec){ .features = { { .scope = 1, .seats = 2 },
+                                                    { .scope = 2, .name = "edit", .seats = 2 } } });
+    story_install(
+        &s, &(struct ent_spec){ .ref = 2,
+                                .publisher = "other",
+                                .features = { { .scope = 3, .name = "paint", .seats = 2 } } });
+    story_grant(&s, ANN, LEASE(1));
+    uint64_t seq = ledger_seq(s.ledger);
+    ledger_review_trust(s.ledger, trusts_but, acme);
+    assert_int_equal(ledger_seq(s.ledger), seq); /* nothing to be written */
+    for (unsigned scope = 1; scope <= 3; scope++)
+        assert_int_equal(scope_now(&s, scope).trusted, scope == 3);
+    ledger_review_trust(s.ledger, trusts_but, nobody);
+    for (unsigned scope = 1; scope <= 3; scope++)
+        assert_true(scope_now(&s, scope).trusted);
+    assert_ok(&s, story_grant(&s, BOB, LEASE(2)));
+}
+
 /* ---- choosing by feature ----------------------------------------------------------------------
  */
 
@@ -543,6 +573,7 @@ int main(void)
         cmocka_unit_test(r3_entitlement_that_has_not_begun),
         cmocka_unit_test(r3_unknown_scope_and_feature),
         cmocka_unit_test(r3_untrusted_publisher_grants_nothing_new),
+        cmocka_unit_test(r3_trust_is_reviewed),
         cmocka_unit_test(r3_feature_takes_what_ends_first_and_has_room),
         cmocka_unit_test(r3_feature_passes_over_what_has_ended),
         cmocka_unit_test(r3_feature_passes_over_what_has_not_begun),
