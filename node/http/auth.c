@@ -40,6 +40,29 @@ static enum err origin(struct request *r)
                             &r->principal.origin, &r->diag);
 }
 
+/* A session ends with the token that opened it: roles' tokens are read at start, so after a restart
+ * with another one its sessions are worthless. */
+static enum err session_role(struct request *r, struct text cookie)
+{
+    const struct instance *instance = r->services->instance;
+    struct session session;
+
+    enum err e =
+        session_check(instance, cookie.bytes, cookie.length, request_now_ms(r), &session, &r->diag);
+    if (e != ERR_OK)
+        return e;
+    const uint8_t *sha256 = roles_token_sha256(r->services->roles, session.role);
+    struct session right = { .role = ROLE_NONE };
+    if (sha256)
+        right = session_of(instance, session.role, sha256);
+    if (!session_equal(&session, &right))
+        return diag_set(&r->diag, ERR_TOKEN_EXPIRED,
+                        "the session was opened with a token of role %s that is no longer in use",
+                        role_name(session.role));
+    r->principal.role = session.role;
+    return ERR_OK;
+}
+
 /* A session cookie comes along whoever made the browser send the request, so what changes something
  * must come from our own page. */
 static enum err session(struct request *r, struct text cookie)
@@ -48,8 +71,7 @@ static enum err session(struct request *r, struct text cookie)
     struct text site = { NULL, 0 }, from = { NULL, 0 };
     struct text host = { x->req->authority.base, x->req->authority.len };
 
-    enum err e = session_check(r->services->instance, cookie.bytes, cookie.length,
-                               request_now_ms(r), &r->principal.role, &r->diag);
+    enum err e = session_role(r, cookie);
     if (e != ERR_OK || r->route->method == METHOD_GET)
         return e;
     exchange_header(x, "sec-fetch-site", &site);

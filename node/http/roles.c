@@ -117,3 +117,9 @@ enum role roles_match(const struct roles *roles, const char *token, size_t lengt
     }
     return found;
 }
+
+const uint8_t *roles_token_sha256(const struct roles *roles, enum role role)
+{
+    must(role < ROLES);
+    return roles->tokens[role].set ? roles->tokens[role].sha256 : NULL;
+}

@@ -18,3 +18,6 @@ struct roles *roles_free(struct roles *roles); /* NULL in, NULL out */
 
 /* ROLE_NONE: no role has this token. */
 enum role roles_match(const struct roles *roles, const char *token, size_t length);
+
+/* SHA-256 of the role's token; NULL: the role has none. */
+const uint8_t *roles_token_sha256(const struct roles *roles, enum role role);

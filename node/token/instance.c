@@ -11,9 +11,10 @@
 #define PAYLOAD_MAX 512 /* of auth tokens and sessions */
 
 /* HKDF labels. The secrets of all enrolled origins hang on them: never change one. */
-#define LABEL_ORIGIN "twinlease origin secret 1"
-#define LABEL_TOKEN  "twinlease pair token 1"
-#define LABEL_CODE   "twinlease auth code 1"
+#define LABEL_ORIGIN  "twinlease origin secret 1"
+#define LABEL_TOKEN   "twinlease pair token 1"
+#define LABEL_CODE    "twinlease auth code 1"
+#define LABEL_SESSION "twinlease session mark 1"
 
 static char *make_jwks(const struct key *key)
 {
@@ -41,6 +42,7 @@ struct instance *instance_new(const struct uuid *instance_ref, struct key *key)
     key_derive(key, LABEL_ORIGIN, instance->origin_key);
     key_derive(key, LABEL_TOKEN, instance->token_key);
     key_derive(key, LABEL_CODE, instance->code_key);
+    key_derive(key, LABEL_SESSION, instance->session_key);
     return instance;
 }
 
@@ -247,37 +249,75 @@ const char *role_name(enum role role)
     return role_names[role];
 }
 
-void session_make(const struct instance *instance, enum role role, int64_t now_ms,
+struct session session_of(const struct instance *instance, enum role role,
+                          const uint8_t token_sha256[32])
+{
+    struct session session = { .role = role };
+    uint8_t input[1 + 32], mac[32];
+
+    must(role != ROLE_NONE);
+    input[0] = (uint8_t)role;
+    memcpy(input + 1, token_sha256, 32);
+    hmac_sha256(instance->session_key, input, sizeof input, mac);
+    memcpy(session.mark, mac, sizeof session.mark);
+    return session;
+}
+
+bool session_equal(const struct session *a, const struct session *b)
+{
+    return a->role == b->role && secret_equal(a->mark, b->mark, sizeof a->mark);
+}
+
+void session_make(const struct instance *instance, const struct session *session, int64_t now_ms,
                   int64_t expires_ms, struct buf *out)
 {
     AUTO(buf_fini) struct buf payload = { .max = PAYLOAD_MAX };
 
-    must(role != ROLE_NONE);
-    buf_format(&payload, CLAIM_ISS ",\"role\":\"%s\",\"iat\":%jd,\"exp\":%jd}", instance->ref_text,
-               role_name(role), (intmax_t)claims_seconds(now_ms),
+    must(session->role != ROLE_NONE);
+    buf_format(&payload, CLAIM_ISS ",\"role\":\"%s\",\"mark\":\"", instance->ref_text,
+               role_name(session->role));
+    base64url_append(&payload, session->mark, sizeof session->mark);
+    buf_format(&payload, "\",\"iat\":%jd,\"exp\":%jd}", (intmax_t)claims_seconds(now_ms),
                (intmax_t)claims_seconds(expires_ms));
     must(buf_ok(&payload));
     jws_mac_sign(instance->token_key, TYP_SESSION, payload.bytes, payload.length, out);
 }
 
-static bool find_role(const char *name, enum role *out)
+static void read_role(struct json_reader *r, enum role *out)
 {
+    const char *name;
+
+    if (!json_read_string(r, "role", true, 16, &name))
+        return;
     for (enum role role = ROLE_NONE + 1; role < ROLES; role++) {
         if (strcmp(role_names[role], name) == 0) {
             *out = role;
-            return true;
+            return;
         }
     }
-    return false;
+    json_reader_fail(r, ERR_TOKEN_INVALID, "role \"%s\" is not known", name);
+}
+
+static void read_mark(struct json_reader *r, uint8_t out[SESSION_MARK_SIZE])
+{
+    AUTO(buf_fini) struct buf mark = { .max = SESSION_MARK_SIZE };
+    const char *text;
+
+    if (!json_read_string(r, "mark", true, 32, &text))
+        return;
+    if (base64url_decode(text, strlen(text), &mark) && mark.length == SESSION_MARK_SIZE)
+        memcpy(out, mark.bytes, SESSION_MARK_SIZE);
+    else
+        json_reader_fail(r, ERR_TOKEN_INVALID, "mark must be base64url of %d bytes",
+                         SESSION_MARK_SIZE);
 }
 
 enum err session_check(const struct instance *instance, const char *text, size_t length,
-                       int64_t now_ms, enum role *role, struct diag *diag)
+                       int64_t now_ms, struct session *out, struct diag *diag)
 {
     AUTO(jws_fini) struct jws jws = { 0 };
+    struct session session = { .role = ROLE_NONE };
     struct json_reader r;
-    const char *name = "";
-    enum role found = ROLE_NONE;
     int64_t expires_ms = 0;
 
     enum err e = instance_verify(instance, SEAL_MAC, TYP_SESSION, text, length, &jws, diag);
@@ -285,12 +325,12 @@ enum err session_check(const struct instance *instance, const char *text, size_t
         return e;
     json_reader_init(&r, jws.payload, "", diag);
     claims_read_seconds(&r, "exp", true, &expires_ms);
-    if (json_read_string(&r, "role", true, 16, &name) && !find_role(name, &found))
-        json_reader_fail(&r, ERR_TOKEN_INVALID, "role \"%s\" is not known", name);
+    read_role(&r, &session.role);
+    read_mark(&r, session.mark);
     if ((e = claims_end(&r, ERR_TOKEN_INVALID)) != ERR_OK)
         return e;
     if ((e = claims_check_time(now_ms, expires_ms, diag)) != ERR_OK)
         return e;
-    *role = found;
+    *out = session;
     return ERR_OK;
 }

@@ -113,10 +113,22 @@ enum err client_token_check(const struct instance *, const char *text, size_t le
 /* What a publisher needs to bind an entitlement. Claims: iss iat instance_ref jwk; self-signed. */
 enum err instance_token_sign(const struct instance *, int64_t now_ms, struct buf *out) MUST_USE;
 
-/* Operator's session (cookie): role and expiry under a derived key. */
+/* Operators' sessions (cookies), under a derived key. A session has a mark of the role's token that
+ * opened it, so it ends with that token; to others than the pair the mark says nothing about it. */
 enum role { ROLE_NONE, ROLE_ADMIN, ROLE_VIEWER, ROLE_METRICS, ROLE_ENROL, ROLES };
 const char *role_name(enum role role);
-void session_make(const struct instance *, enum role role, int64_t now_ms, int64_t expires_ms,
-                  struct buf *out);
+
+#define SESSION_MARK_SIZE 16
+struct session {
+    enum role role;
+    uint8_t mark[SESSION_MARK_SIZE];
+};
+/* The session that a token with this hash opens. */
+struct session session_of(const struct instance *, enum role role, const uint8_t token_sha256[32]);
+bool session_equal(const struct session *a, const struct session *b); /* constant time */
+void session_make(const struct instance *, const struct session *session, int64_t now_ms,
+                  int64_t expires_ms, struct buf *out);
+/* ERR_TOKEN_…, as auth_token_check(). That the session's token is still in use is for the caller to
+ * see, with session_of() and session_equal(). */
 enum err session_check(const struct instance *, const char *text, size_t length, int64_t now_ms,
-                       enum role *role, struct diag *diag) MUST_USE;
+                       struct session *out, struct diag *diag) MUST_USE;

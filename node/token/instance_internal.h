@@ -13,7 +13,7 @@ struct instance {
     char *jwks;
     struct buf lease_header; /* encoded once: leases are signed by the thousand */
     /* Derived from the key, one a use: no value made for one use means anything in another. */
-    uint8_t origin_key[32], token_key[32], code_key[32];
+    uint8_t origin_key[32], token_key[32], code_key[32], session_key[32];
 };
 
 /* How a kind of token is protected. Fixed by its typ, never chosen by the token. */

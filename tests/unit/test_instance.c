@@ -12,7 +12,7 @@
 #include "../data/keys.h"
 #include "base/entitlement.h"
 #include "tamper.h"
-#include "token/instance.h"
+#include "token/instance_internal.h"
 #include "token/publisher.h"
 
 #define NOW_MS INT64_C(1763716209123) /* 2025-11-21T09:10:09.123Z */
@@ -771,18 +771,21 @@ static void instance_tokens_prove_possession(void **state)
 /* ---- sessions and purposes ----------------------------------------------------------------------
  */
 
+static const uint8_t token_sha256[32] = { 1, 2, 3 }, other_sha256[32] = { 1, 2, 4 };
+
 static void sessions_round_trip(void **state)
 {
     (void)state;
     for (enum role role = ROLE_ADMIN; role < ROLES; role++) {
         AUTO(buf_fini) struct buf text;
-        enum role found = ROLE_NONE;
+        struct session made = session_of(ours(), role, token_sha256), found = { ROLE_NONE, { 0 } };
         buf_init(&text, JWS_MAX);
-        session_make(ours(), role, NOW_MS, NOW_MS + 10000, &text);
+        session_make(ours(), &made, NOW_MS, NOW_MS + 10000, &text);
         assert_int_equal(session_check(again, text.bytes, text.length, NOW_MS, &found, NULL),
                          ERR_OK);
-        assert_int_equal(found, role);
-        found = ROLE_NONE;
+        assert_int_equal(found.role, role);
+        assert_true(session_equal(&found, &made));
+        found.role = ROLE_NONE;
         assert_int_equal(
             session_check(ours(), text.bytes, text.length, NOW_MS + 10000, &found, NULL),
             ERR_TOKEN_EXPIRED);
@@ -791,10 +794,58 @@ static void sessions_round_trip(void **state)
         text.bytes[text.length - 2] ^= 2;
         assert_int_equal(session_check(ours(), text.bytes, text.length, NOW_MS, &found, NULL),
                          ERR_TOKEN_INVALID);
-        assert_int_equal(found, ROLE_NONE);
+        assert_int_equal(found.role, ROLE_NONE);
     }
     assert_string_equal(role_name(ROLE_ADMIN), "admin");
     assert_string_equal(role_name(ROLE_ENROL), "enrol");
+}
+
+/* The mark is of one token, of one role, at one instance. */
+static void a_session_is_of_the_token_that_opened_it(void **state)
+{
+    (void)state;
+    struct session one = session_of(ours(), ROLE_ADMIN, token_sha256);
+    struct session same = session_of(again, ROLE_ADMIN, token_sha256);
+    struct session other = session_of(ours(), ROLE_ADMIN, other_sha256);
+    struct session role = session_of(ours(), ROLE_VIEWER, token_sha256);
+    struct session elsewhere = session_of(stranger, ROLE_ADMIN, token_sha256);
+    struct session none = { .role = ROLE_NONE };
+
+    assert_true(session_equal(&one, &same));
+    assert_false(session_equal(&one, &other));
+    assert_false(session_equal(&one, &role));
+    assert_memory_not_equal(one.mark, role.mark, SESSION_MARK_SIZE);
+    assert_false(session_equal(&one, &elsewhere));
+    assert_false(session_equal(&one, &none));
+    assert_memory_not_equal(one.mark, token_sha256, SESSION_MARK_SIZE);
+}
+
+/* What is under our own MAC but not of today's form. */
+static void sessions_of_another_form(void **state)
+{
+    (void)state;
+    static const char *const members[] = {
+        "\"role\":\"admin\"",
+        "\"role\":\"admin\",\"mark\":\"AAAA\"",
+        "\"role\":\"admin\",\"mark\":\"!AAAAAAAAAAAAAAAAAAAAA\"",
+        "\"role\":\"none\",\"mark\":\"AAAAAAAAAAAAAAAAAAAAAA\"",
+        "\"mark\":\"AAAAAAAAAAAAAAAAAAAAAA\"",
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(members); i++) {
+        AUTO(buf_fini) struct buf payload;
+        AUTO(buf_fini) struct buf text;
+        struct session found;
+        char ref[UUID_TEXT_SIZE];
+        buf_init(&payload, 512);
+        buf_init(&text, JWS_MAX);
+        uuid_format(instance_ref(ours()), ref);
+        buf_format(&payload, "{\"iss\":\"%s\",\"exp\":%jd,%s}", ref, (intmax_t)(NOW_MS / 1000 + 60),
+                   members[i]);
+        jws_mac_sign(ours()->token_key, TYP_SESSION, payload.bytes, payload.length, &text);
+        assert_int_equal(session_check(ours(), text.bytes, text.length, NOW_MS, &found, NULL),
+                         ERR_TOKEN_INVALID);
+    }
 }
 
 /* Every kind of token is shown where every other kind is wanted. */
@@ -808,7 +859,8 @@ static void no_token_passes_for_another(void **state)
     buf_init(&auth_text, JWS_MAX);
     auth_token_make(ours(), &auth, &auth_text);
     buf_init(&session_text, JWS_MAX);
-    session_make(ours(), ROLE_ADMIN, NOW_MS, NOW_MS + 10000, &session_text);
+    struct session opened = session_of(ours(), ROLE_ADMIN, token_sha256);
+    session_make(ours(), &opened, NOW_MS, NOW_MS + 10000, &session_text);
     sign_lease(ours(), &lease_text);
     sign_client_token(ours(), &client_text);
     for (int i = 0; i < KINDS; i++) {
@@ -816,11 +868,11 @@ static void no_token_passes_for_another(void **state)
         size_t length = texts[i]->length;
         struct auth_claims claims;
         struct lease_claims lease_claims;
-        enum role role;
+        struct session session;
         struct uuid ref;
         assert_int_equal(auth_token_check(ours(), text, length, NOW_MS, &claims, NULL),
                          i == AUTH ? ERR_OK : ERR_TOKEN_PURPOSE);
-        assert_int_equal(session_check(ours(), text, length, NOW_MS, &role, NULL),
+        assert_int_equal(session_check(ours(), text, length, NOW_MS, &session, NULL),
                          i == SESSION ? ERR_OK : ERR_TOKEN_PURPOSE);
         assert_int_equal(lease_token_verify(ours(), text, length, &lease_claims, NULL),
                          i == LEASE ? ERR_OK : ERR_TOKEN_PURPOSE);
@@ -879,6 +931,8 @@ int main(void)
         cmocka_unit_test(instance_tokens_bring_the_key),
         cmocka_unit_test(instance_tokens_prove_possession),
         cmocka_unit_test(sessions_round_trip),
+        cmocka_unit_test(a_session_is_of_the_token_that_opened_it),
+        cmocka_unit_test(sessions_of_another_form),
         cmocka_unit_test(no_token_passes_for_another),
         cmocka_unit_test(a_typ_has_one_seal),
     };
