@@ -29,11 +29,6 @@ static struct audited_lease *find(const struct auditor *a, const struct uuid *re
     return NULL;
 }
 
-const struct audited_lease *auditor_find(const struct auditor *a, const struct uuid *ref)
-{
-    return find(a, ref);
-}
-
 void auditor_clock(struct world *w, const struct request *request)
 {
     struct auditor *a = &w->auditor;

@@ -82,5 +82,3 @@ void auditor_told(struct world *world, const struct request *request, size_t ori
 void auditor_refused(struct world *world, const struct request *request, size_t origin);
 /* origin was told all its leases. */
 void auditor_listed(struct world *world, const struct request *request, size_t origin);
-
-const struct audited_lease *auditor_find(const struct auditor *auditor, const struct uuid *ref);

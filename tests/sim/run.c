@@ -1,4 +1,4 @@
-/* run --seed N | --seeds N [--from K]   [--hours H] [--verbose]
+/* tests/sim/run --seed N | --seeds N [--from K]   [--hours H] [--verbose]
  *
  * Prints one line when all is well; else the failing seed with the last events of its run, and
  * exits with 1. --hours: virtual time of each run (default a quarter). */
