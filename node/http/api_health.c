@@ -46,7 +46,7 @@ enum err health_ready(struct request *r)
     engine_status(r->services->engine, &status);
     if (status.state != ENGINE_READY)
         return diag_set(&r->diag, ERR_NOT_READY, "%s: %s", engine_state_name(status.state),
-                        status.diag.text[0] ? status.diag.text : err_info(status.reason)->title);
+                        err_info(status.reason)->title);
     reply_static(r, 200, "application/json", ready, sizeof ready - 1);
     return ERR_OK;
 }

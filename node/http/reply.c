@@ -268,6 +268,23 @@ static void send_problem(struct exchange *x, const struct problem *problem)
            h2o_strdup(&req->pool, buf_text(&text), text.length));
 }
 
+/* Why the database cannot be used names paths, hosts and users: that is for operators and the log.
+ */
+static bool is_about_database(enum err e)
+{
+    return e == ERR_STORE_AWAY || e == ERR_STORE_UNKNOWN ||
+           (e >= ERR_STORE_OWNED && e <= ERR_STORE_REFUSED);
+}
+
+static const char *detail_of(const struct request *r, enum err e)
+{
+    bool to_operator = r->principal.role == ROLE_ADMIN || r->principal.role == ROLE_VIEWER;
+
+    if (to_operator || !is_about_database(e))
+        return r->diag.text;
+    return "the node's log says more to its operator";
+}
+
 void reply_problem(struct request *r, enum err e)
 {
     struct exchange *x = exchange_of(r);
@@ -276,7 +293,7 @@ void reply_problem(struct request *r, enum err e)
 
     must(e != ERR_OK && !x->waiting);
     send_problem(x, &(struct problem){ .err = e,
-                                       .detail = r->diag.text,
+                                       .detail = detail_of(r, e),
                                        .request_id = r->id,
                                        .denial = denied ? &result->scopes[0] : NULL,
                                        .now_ms = result->now_ms });

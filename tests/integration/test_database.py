@@ -65,6 +65,10 @@ def test_restart_under_load(own_node, private_cluster, hurt):
     load.judge()
 
 
+def names_no_path(answer, cluster):
+    return cluster.folder not in answer.text and "socket" not in answer.text
+
+
 def test_not_ready_while_away(own_node, private_cluster):
     origin = Origin.ready(own_node)
     lease = origin.acquire()
@@ -73,7 +77,9 @@ def test_not_ready_while_away(own_node, private_cluster):
     answer = own_node.get("/-/ready", token=None)
     assert answer.status_code == 503
     assert answer.json()["code"] in ("store_away", "not_ready"), answer.text
+    assert names_no_path(answer, private_cluster), "strangers learn where the database is"
     assert expect(own_node.get("/-/health", token=None), 200)["status"] == "up"
+    assert names_no_path(origin.post_leases({"feature": "render"}), private_cluster)
     for answer in (
         origin.post_leases({"feature": "render"}),
         origin.put_lease(lease["lease_ref"]),
