@@ -99,7 +99,7 @@ bool loop_may_log(struct loop *loop)
 
 static bool at_cap(const struct http *http)
 {
-    return atomic_load(&http->connections) >= http->services.config->connections_max.value;
+    return atomic_load(&http->connections) >= http->connections_max;
 }
 
 static void connection_free(struct connection *c)

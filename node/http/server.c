@@ -3,6 +3,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -100,6 +101,25 @@ static unsigned loops_wanted(const struct config *config)
     return wanted < 1 ? 1 : wanted > LOOPS_MAX ? LOOPS_MAX : (unsigned)wanted;
 }
 
+/* Clients must not be able to use up the files that the node needs to get its database back. */
+static int64_t connections_allowed(const struct config *config, unsigned loops)
+{
+    int64_t wanted = config->connections_max.value;
+    int64_t reserve = FILES_RESERVE + FILES_A_LOOP * loops + 2 * config->query_threads.value;
+    struct rlimit files;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= (rlim_t)(wanted + reserve))
+        return wanted;
+    int64_t room = (int64_t)files.rlim_cur - reserve;
+    int64_t allowed = room < 1 ? 1 : room;
+    log_event(LOG_WARNING, "connections_limited",
+              "at most %jd connections are taken, not CONNECTIONS_MAX = %jd: only %jd files may be "
+              "open (raise RLIMIT_NOFILE to %jd)",
+              (intmax_t)allowed, (intmax_t)wanted, (intmax_t)files.rlim_cur,
+              (intmax_t)(wanted + reserve));
+    return allowed;
+}
+
 enum err http_open(const struct config *config, struct http **out, struct diag *diag)
 {
     SSL_CTX *tls = NULL;
@@ -132,6 +152,7 @@ enum err http_start(struct http *http, const struct services *services, struct d
         return listen_error(&config->listen, "cannot be listened to", strerror(errno), diag);
     configure(http);
     http->loop_count = loops_wanted(config);
+    http->connections_max = connections_allowed(config, http->loop_count);
     http->loops = mem_calloc(http->loop_count, sizeof *http->loops);
     int error = pthread_barrier_init(&http->loops_ready, NULL, http->loop_count + 1);
     must(error == 0);

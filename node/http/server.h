@@ -34,6 +34,11 @@
 #define LINGER_BYTES         (16u << 20) /* of such a body are read and dropped */
 #define LISTEN_BACKLOG       4096
 #define LOG_LINES_A_SECOND   20 /* warnings about requests, per loop */
+/* Open files that connections leave to others: a loop's own; and the database session and a new one
+ * in its place, the log, and what is read now and then (certificates, keys, the resolver's files).
+ */
+#define FILES_A_LOOP  4
+#define FILES_RESERVE 24
 
 struct loop;
 
@@ -49,6 +54,7 @@ struct http {
     SSL_CTX *tls; /* main thread only; each loop has its own reference */
     int listen_fd;
     size_t body_max;
+    int64_t connections_max;
     atomic_int connections;
     atomic_bool draining;
     atomic_int_least64_t drain_until_ms; /* boot clock */
