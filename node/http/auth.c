@@ -45,14 +45,14 @@ static enum err origin(struct request *r)
 static enum err session_role(struct request *r, struct text cookie)
 {
     const struct instance *instance = r->services->instance;
-    struct session session;
+    struct operator_session session;
 
     enum err e =
         session_check(instance, cookie.bytes, cookie.length, request_now_ms(r), &session, &r->diag);
     if (e != ERR_OK)
         return e;
     const uint8_t *sha256 = roles_token_sha256(r->services->roles, session.role);
-    struct session right = { .role = ROLE_NONE };
+    struct operator_session right = { .role = ROLE_NONE };
     if (sha256)
         right = session_of(instance, session.role, sha256);
     if (!session_equal(&session, &right))

@@ -26,7 +26,7 @@ enum err session_open(struct request *r)
 
     int64_t now_ms = request_now_ms(r);
     int64_t expires_ms = now_ms + SESSION_SECONDS * 1000;
-    struct session session =
+    struct operator_session session =
         session_of(r->services->instance, role, roles_token_sha256(r->services->roles, role));
     session_make(r->services->instance, &session, now_ms, expires_ms, &cookie);
     must(buf_ok(&cookie));

@@ -249,10 +249,10 @@ const char *role_name(enum role role)
     return role_names[role];
 }
 
-struct session session_of(const struct instance *instance, enum role role,
-                          const uint8_t token_sha256[32])
+struct operator_session session_of(const struct instance *instance, enum role role,
+                                   const uint8_t token_sha256[32])
 {
-    struct session session = { .role = role };
+    struct operator_session session = { .role = role };
     uint8_t input[1 + 32], mac[32];
 
     must(role != ROLE_NONE);
@@ -263,13 +263,13 @@ struct session session_of(const struct instance *instance, enum role role,
     return session;
 }
 
-bool session_equal(const struct session *a, const struct session *b)
+bool session_equal(const struct operator_session *a, const struct operator_session *b)
 {
     return a->role == b->role && secret_equal(a->mark, b->mark, sizeof a->mark);
 }
 
-void session_make(const struct instance *instance, const struct session *session, int64_t now_ms,
-                  int64_t expires_ms, struct buf *out)
+void session_make(const struct instance *instance, const struct operator_session *session,
+                  int64_t now_ms, int64_t expires_ms, struct buf *out)
 {
     AUTO(buf_fini) struct buf payload = { .max = PAYLOAD_MAX };
 
@@ -313,10 +313,10 @@ static void read_mark(struct json_reader *r, uint8_t out[SESSION_MARK_SIZE])
 }
 
 enum err session_check(const struct instance *instance, const char *text, size_t length,
-                       int64_t now_ms, struct session *out, struct diag *diag)
+                       int64_t now_ms, struct operator_session *out, struct diag *diag)
 {
     AUTO(jws_fini) struct jws jws = { 0 };
-    struct session session = { .role = ROLE_NONE };
+    struct operator_session session = { .role = ROLE_NONE };
     struct json_reader r;
     int64_t expires_ms = 0;
 

@@ -119,16 +119,18 @@ enum role { ROLE_NONE, ROLE_ADMIN, ROLE_VIEWER, ROLE_METRICS, ROLE_ENROL, ROLES 
 const char *role_name(enum role role);
 
 #define SESSION_MARK_SIZE 16
-struct session {
+struct operator_session {
     enum role role;
     uint8_t mark[SESSION_MARK_SIZE];
 };
 /* The session that a token with this hash opens. */
-struct session session_of(const struct instance *, enum role role, const uint8_t token_sha256[32]);
-bool session_equal(const struct session *a, const struct session *b); /* constant time */
-void session_make(const struct instance *, const struct session *session, int64_t now_ms,
+struct operator_session session_of(const struct instance *, enum role role,
+                                   const uint8_t token_sha256[32]);
+bool session_equal(const struct operator_session *a,
+                   const struct operator_session *b); /* constant time */
+void session_make(const struct instance *, const struct operator_session *session, int64_t now_ms,
                   int64_t expires_ms, struct buf *out);
 /* ERR_TOKEN_…, as auth_token_check(). That the session's token is still in use is for the caller to
  * see, with session_of() and session_equal(). */
 enum err session_check(const struct instance *, const char *text, size_t length, int64_t now_ms,
-                       struct session *out, struct diag *diag) MUST_USE;
+                       struct operator_session *out, struct diag *diag) MUST_USE;

@@ -778,7 +778,8 @@ static void sessions_round_trip(void **state)
     (void)state;
     for (enum role role = ROLE_ADMIN; role < ROLES; role++) {
         AUTO(buf_fini) struct buf text;
-        struct session made = session_of(ours(), role, token_sha256), found = { ROLE_NONE, { 0 } };
+        struct operator_session made = session_of(ours(), role, token_sha256),
+                                found = { ROLE_NONE, { 0 } };
         buf_init(&text, JWS_MAX);
         session_make(ours(), &made, NOW_MS, NOW_MS + 10000, &text);
         assert_int_equal(session_check(again, text.bytes, text.length, NOW_MS, &found, NULL),
@@ -804,12 +805,12 @@ static void sessions_round_trip(void **state)
 static void a_session_is_of_the_token_that_opened_it(void **state)
 {
     (void)state;
-    struct session one = session_of(ours(), ROLE_ADMIN, token_sha256);
-    struct session same = session_of(again, ROLE_ADMIN, token_sha256);
-    struct session other = session_of(ours(), ROLE_ADMIN, other_sha256);
-    struct session role = session_of(ours(), ROLE_VIEWER, token_sha256);
-    struct session elsewhere = session_of(stranger, ROLE_ADMIN, token_sha256);
-    struct session none = { .role = ROLE_NONE };
+    struct operator_session one = session_of(ours(), ROLE_ADMIN, token_sha256);
+    struct operator_session same = session_of(again, ROLE_ADMIN, token_sha256);
+    struct operator_session other = session_of(ours(), ROLE_ADMIN, other_sha256);
+    struct operator_session role = session_of(ours(), ROLE_VIEWER, token_sha256);
+    struct operator_session elsewhere = session_of(stranger, ROLE_ADMIN, token_sha256);
+    struct operator_session none = { .role = ROLE_NONE };
 
     assert_true(session_equal(&one, &same));
     assert_false(session_equal(&one, &other));
@@ -835,7 +836,7 @@ static void sessions_of_another_form(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(members); i++) {
         AUTO(buf_fini) struct buf payload;
         AUTO(buf_fini) struct buf text;
-        struct session found;
+        struct operator_session found;
         char ref[UUID_TEXT_SIZE];
         buf_init(&payload, 512);
         buf_init(&text, JWS_MAX);
@@ -859,7 +860,7 @@ static void no_token_passes_for_another(void **state)
     buf_init(&auth_text, JWS_MAX);
     auth_token_make(ours(), &auth, &auth_text);
     buf_init(&session_text, JWS_MAX);
-    struct session opened = session_of(ours(), ROLE_ADMIN, token_sha256);
+    struct operator_session opened = session_of(ours(), ROLE_ADMIN, token_sha256);
     session_make(ours(), &opened, NOW_MS, NOW_MS + 10000, &session_text);
     sign_lease(ours(), &lease_text);
     sign_client_token(ours(), &client_text);
@@ -868,7 +869,7 @@ static void no_token_passes_for_another(void **state)
         size_t length = texts[i]->length;
         struct auth_claims claims;
         struct lease_claims lease_claims;
-        struct session session;
+        struct operator_session session;
         struct uuid ref;
         assert_int_equal(auth_token_check(ours(), text, length, NOW_MS, &claims, NULL),
                          i == AUTH ? ERR_OK : ERR_TOKEN_PURPOSE);
