@@ -208,3 +208,22 @@ def test_a_port_in_use_is_named(pair):
     assert port in said and "cannot be bound" in said
     local_pair(folder, "down", "--purge")
     assert not os.path.exists(folder)
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path):
+    """`down --purge` would remove them."""
+    (tmp_path / "thesis.txt").write_text("years of work\n")
+    said = local_pair(str(tmp_path), "up", "--quiet", code=1)
+    assert said.startswith(f"local-pair: {tmp_path} has other files in it; "), said
+    local_pair(str(tmp_path), "down", "--purge")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+@pytest.mark.parametrize("verb", ["up", "status", "down"])
+def test_another_users_pair_is_left_alone(tmp_path, verb):
+    (tmp_path / "options").touch()
+    shutil.chown(tmp_path, "nobody")
+    said = local_pair(str(tmp_path), verb, "--quiet", code=1)
+    assert said.startswith(f"local-pair: {tmp_path} belongs to user nobody: "), said
+    assert [entry.name for entry in tmp_path.iterdir()] == ["options"]
