@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 ROOT = os.path.realpath(os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", ".."))
 COOKIE = "__Host-twinlease"
 
-# 503s that an undisturbed node may give to a flood of requests; not_ready and the like would be lies
+# 503s that an undisturbed node may give to a flood of requests: not_ready would be a lie
 HONEST_503 = {"overloaded", "deadline", "primary_away"}
 
 PUBLIC, CLIENT_TOKEN, ORIGIN, SECRET, CODE, SIGN_IN = (
@@ -130,7 +130,7 @@ def body_of(request):
 
 
 def is_entitled(request, world):
-    """Does the request bring what its call needs? Never True for a credential that nobody issued."""
+    """Does the request bring what its call needs? Only credentials that were issued count."""
     who = right_needed(request.method, request.target)
     token, body = bearer(request), body_of(request)
     if who is None or who == PUBLIC:

@@ -1,4 +1,4 @@
-"""Half a minute of tests/fuzz/blackbox.py, each time with another seed; a finding names its seed."""
+"""Half a minute of tests/fuzz/blackbox.py, always with another seed; a finding names its seed."""
 
 import os
 import random
