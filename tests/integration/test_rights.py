@@ -1,5 +1,5 @@
-"""Who may do what: every call, with every kind of credential, and with none. The rights are those of
-tests/fuzz/judge.py, which has them from the design."""
+"""Who may do what: every call, with every kind of credential, and with none. The rights are those
+of tests/fuzz/judge.py, which has them from the design."""
 
 import json
 import os
