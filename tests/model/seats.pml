@@ -184,7 +184,8 @@ hidden int used;
 #ifdef BREAK_EXPIRY_NO_MARK
 #define PEER_PASSED(me, l) (1)
 #else
-#define PEER_PASSED(me, l) (heir == (me) -> (late[l] || GONE_PASSED(me, l)) : mark[me] >= ex[AT(me, l)])
+#define PEER_PASSED(me, l) \
+    (heir == (me) -> (late[l] || GONE_PASSED(me, l)) : mark[me] >= ex[AT(me, l)])
 #endif
 #define PRIVATE(me, l) (HOME(l) == (me) && !shared[l])
 #define EXPIRED(me, l) (clock[me] >= ex[AT(me, l)] && (PRIVATE(me, l) || PEER_PASSED(me, l)))
@@ -374,7 +375,7 @@ inline tell(me, l) {
     :: ex[AT(me, l)] > told[l] ->
         told[l] = ex[AT(me, l)];
         alone[l] = PRIVATE(me, l);
-        by[l] = (PRIVATE(me, l) || heir == me -> me + 1 : 0) /* a partner that is gone has no clock */
+        by[l] = (PRIVATE(me, l) || heir == me -> me + 1 : 0) /* a gone partner has no clock */
     :: ex[AT(me, l)] == told[l] && !PRIVATE(me, l) ->
         alone[l] = 0;
         if :: heir == NOBODY -> by[l] = 0 :: else fi
@@ -416,7 +417,8 @@ inline grant_as(me, l, private, outcome) { /* R3; outcome R13 */
         fi;
         if
         :: outcome == FORGOTTEN ->
-            st[AT(me, l)] = UNKNOWN; ex[AT(me, l)] = 0; nr[AT(me, l)] = 0; shared[l] = 0; late[l] = 0
+            st[AT(me, l)] = UNKNOWN; ex[AT(me, l)] = 0; nr[AT(me, l)] = 0; shared[l] = 0;
+            late[l] = 0
         :: else
         fi
     }
@@ -631,9 +633,6 @@ inline merge_row(p, me) { /* R9; lease k */
     :: else ->
         at_least(ex[AT(me, k)], p.ex[k]);
         if
-#ifdef BREAK_ACTIVE_BEATS_ENDED
-        :: p.st[k] == ACTIVE && st[AT(me, k)] == ENDED -> st[AT(me, k)] = ACTIVE
-#endif
         :: p.st[k] == ENDED && st[AT(me, k)] == ACTIVE ->
             st[AT(me, k)] = ENDED; en[AT(me, k)] = p.en[k]
         :: p.st[k] == ENDED && st[AT(me, k)] == ENDED -> at_least(en[AT(me, k)], p.en[k])
@@ -744,7 +743,7 @@ inline page_arrives(me) { /* from the other node, and stays: it may arrive again
         apply(wire[1 - me], me)
     }
 }
-inline page_forgets(me) { /* the receiver commits cursor, W and seen, dies, and never has the rows */
+inline page_forgets(me) { /* cursor, W and seen are committed, the rows are lost */
     d_step {
         HEARS(me) ->
         printf("%c gets a page and loses its rows", NAME(me));
