@@ -149,9 +149,31 @@ bool pg_result_clean(const PGresult *result)
 
 /* ---- connecting ------------------------------------------------------------------------------ */
 
+/* A password with an @ or a / in it makes libpq take its end for the name of a host or a port,
+ * which then stands in messages. */
+static bool is_misread_uri(const char *conninfo)
+{
+    const char *scheme = strstr(conninfo, "://");
+
+    if (!scheme || strncmp(conninfo, "postgres", 8) != 0)
+        return false;
+    const char *authority = scheme + 3, *at = strchr(authority, '@');
+    if (!at)
+        return false;
+    const char *slash = memchr(authority, '/', (size_t)(at - authority));
+    if (slash) /* an @ in the query is none of ours */
+        return !memchr(slash, '?', (size_t)(at - slash));
+    return memchr(at + 1, '@', strcspn(at + 1, "?"));
+}
+
 static enum err check_conninfo(const char *conninfo, struct diag *diag)
 {
     char *message = NULL;
+
+    if (is_misread_uri(conninfo))
+        return diag_set(diag, ERR_CONFIG,
+                        "DATABASE: in the user name and the password of a URI @ must be written "
+                        "as %%40, / as %%2F, : as %%3A and %% as %%25");
     AUTO(PQconninfoFree) PQconninfoOption *options = PQconninfoParse(conninfo, &message);
 
     PQfreemem(message); /* it quotes the text, which may hold a password */

@@ -268,7 +268,12 @@ static void wrong_settings_are_named(void **state)
 static void a_connection_string_is_never_repeated(void **state)
 {
     (void)state;
-    static const char *const bad[] = { "password=top secret", "secret", "postgresql://[secret",
+    static const char *const bad[] = { "password=top secret",
+                                       "secret",
+                                       "postgresql://[secret",
+                                       "postgresql://user:top@secret@localhost/db",
+                                       "postgres://user:secret/top@localhost:1/db",
+                                       "postgresql://user:1/secret@localhost/db",
                                        "" };
     struct store *store = NULL;
     struct store_identity identity;
@@ -282,6 +287,21 @@ static void a_connection_string_is_never_repeated(void **state)
         assert_non_null(strstr(diag.text, "DATABASE"));
         assert_null(strstr(diag.text, "secret"));
     }
+}
+
+static void right_uris_are_not_refused(void **state)
+{
+    (void)state;
+    static const char *const good[] = {
+        "postgresql://127.0.0.1:1/db",
+        "postgresql://user:top%40sec%2Fret@127.0.0.1:1/db",
+        "postgresql://user@127.0.0.1:1/db?application_name=a@b",
+        "postgresql:///db?host=/no@where",
+        "host=/nowhere password=a@b@c dbname=x://y@z",
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(good); i++)
+        assert_refused(good[i], ERR_STORE_AWAY, "the database does not answer");
 }
 
 static void a_role_without_rights_is_refused(void **state)
@@ -884,6 +904,7 @@ int main(void)
         cmocka_unit_test(an_unsafe_server_is_refused),
         cmocka_unit_test(wrong_settings_are_named),
         cmocka_unit_test(a_connection_string_is_never_repeated),
+        cmocka_unit_test(right_uris_are_not_refused),
         cmocka_unit_test(a_role_without_rights_is_refused),
         cmocka_unit_test(another_instances_database_is_refused),
         cmocka_unit_test(a_lost_identity_is_not_replaced),
