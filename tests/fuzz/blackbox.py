@@ -42,7 +42,6 @@ ORIGINS_MAX = 40
 LEASES_MAX = 400
 ENTITLEMENTS_MAX = 60
 ROLES = ("viewer", "metrics", "enrol")
-QUERY_THREADS = 2  # each opens its database session when it is first needed
 
 
 class Finding(AssertionError):
@@ -587,18 +586,13 @@ def check_log(node):
             assert {"time", "level", "event", "message"} <= set(entry), line
 
 
-def open_files(node):
-    return len(os.listdir(f"/proc/{node.process.pid}/fd"))
-
-
-def check_afterwards(world, files_before):
+def check_afterwards(world, connections_before):
     """The node goes on as if nothing had happened."""
     node = world.node
     assert node.is_ready()
     Origin.ready(node, world.client_tokens[0])
     node.close_sessions()
-    most = files_before + QUERY_THREADS
-    wait_until(lambda: open_files(node) <= most, 60, "no more files open than before")
+    wait_until(lambda: node.open_connections() <= connections_before, 60, "connections are closed")
     assert not secrets_in_log(world), secrets_in_log(world)
     check_log(node)
 
@@ -628,12 +622,12 @@ def run_alone(options, folder):
     node.start()
     try:
         world = new_world(node, publisher, tokens)
-        files = open_files(node)
+        connections = node.open_connections()
         before = dump(node)
         drive(world, options.seconds / 5, seed=options.seed, authority=False)
         assert dump(node) == before, "the database is not the same as before"
         counts = drive(world, options.seconds, options.requests, options.seed, options.threads)
-        check_afterwards(world, files)
+        check_afterwards(world, connections)
         node.stop()
         node.assert_no_reports()
         assert cluster.broken_invariants(database) == ""

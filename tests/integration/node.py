@@ -21,6 +21,9 @@ START_SECONDS = 60
 STOP_SECONDS = 60
 REQUEST_SECONDS = 60
 
+# /proc/net/tcp's word for a socket that listens.
+LISTENING = "0A"
+
 SANITIZER_REPORTS = (
     "AddressSanitizer",
     "ThreadSanitizer",
@@ -161,6 +164,19 @@ class Node:
 
     def alive(self):
         return self.process is not None and self.process.poll() is None
+
+    def open_connections(self):
+        """How many connections it holds: accepted, and not closed by it. From the table of all
+        sockets, because a node's /proc/PID/fd is closed to the user it runs as. Sockets that still
+        wait to be accepted, or that only the kernel has left, have no inode."""
+        found = 0
+        for table in ("tcp", "tcp6"):
+            with open(f"/proc/net/{table}", encoding="ascii") as file:
+                rows = [line.split() for line in file.readlines()[1:]]
+            for _, local, _, state, _, _, _, _, _, inode, *_ in rows:
+                port = int(local.rpartition(":")[2], 16)
+                found += port == self.port and state != LISTENING and inode != "0"
+        return found
 
     # ---- log ----
 

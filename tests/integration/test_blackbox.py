@@ -22,10 +22,10 @@ def world(nodes, publisher, tmp_path):
 
 
 def test_mutated_traffic(world):
-    files = blackbox.open_files(world.node)
+    connections = world.node.open_connections()
     counts = blackbox.drive(world, seconds=18, seed=random.randrange(10**6))
     assert counts["200 "] > 100 and counts["201 "] > 10 and len(counts) > 20, counts
-    blackbox.check_afterwards(world, files)
+    blackbox.check_afterwards(world, connections)
 
 
 def test_without_authority_nothing_changes(world):

@@ -2,7 +2,6 @@
 clients that vanish, wait, or take up all room."""
 
 import contextlib
-import os
 import re
 import resource
 import socket
@@ -172,10 +171,6 @@ def is_blocked(node):
     return rows[0][0] > 0
 
 
-def open_files(node):
-    return len(os.listdir(f"/proc/{node.process.pid}/fd"))
-
-
 def tls_line(node):
     context = ssl.create_default_context(cafile=node.ca_file)
     plain = socket.create_connection(("127.0.0.1", node.port), 20)
@@ -217,7 +212,7 @@ def test_clients_that_leave_while_their_commit_is_under_way(node, with_seats):
     origin = Origin.ready(node)
     refs = [str(uuid.uuid4()) for _ in range(32)]
     expect(node.get("/-/ready", token=None), 200)
-    before = open_files(node)
+    before = node.open_connections()
     lines = [tls_line(node) for _ in refs]
     with leases_locked(node):
         for line, ref in zip(lines, refs):
@@ -233,7 +228,7 @@ def test_clients_that_leave_while_their_commit_is_under_way(node, with_seats):
     assert held == set(refs)
     for line in lines:
         line.close()
-    wait_until(lambda: open_files(node) <= before, 40, "the lines are gone")
+    wait_until(lambda: node.open_connections() <= before, 40, "the lines are gone")
     assert len(node.leases(state="active")) == len(refs)
 
 
@@ -264,14 +259,14 @@ def test_two_thousand_idle_connections(node):
     if hard < 3000:
         pytest.skip(f"this shell allows only {hard} open files")
     expect(node.get("/-/ready", token=None), 200)
-    before = open_files(node)
+    before = node.open_connections()
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     idle = []
     try:
         for _ in range(2000):
             idle.append(socket.create_connection(("127.0.0.1", node.port), 20))
-        wait_until(lambda: open_files(node) >= before + 1900, 20, "accepted")
+        wait_until(lambda: node.open_connections() >= before + 1900, 20, "accepted")
         session = node.new_session()
         expect(node.get("/-/health", token=None, session=session), 200)
         session.close()
@@ -279,7 +274,7 @@ def test_two_thousand_idle_connections(node):
         for line in idle:
             line.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    wait_until(lambda: open_files(node) <= before, 30, "given back")
+    wait_until(lambda: node.open_connections() <= before, 30, "given back")
 
 
 @pytest.fixture
@@ -296,10 +291,11 @@ def test_connections_leave_files_for_the_database(few_files, node, with_seats):
     later serves."""
     with_seats(1)
     origin = Origin.ready(node)
-    assert "connections_limited" in {event["event"] for event in node.log_events()}
+    (limited,) = [e for e in node.log_events() if e["event"] == "connections_limited"]
+    allowed = int(re.match(r"at most (\d+) connections", limited["message"])[1])
     idle = [socket.create_connection(("127.0.0.1", node.port), 20) for _ in range(200)]
     try:
-        wait_until(lambda: open_files(node) > 30, 20, "accepted")
+        wait_until(lambda: node.open_connections() >= allowed, 20, "accepted")
         node.cluster.sql(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE datname = %s AND application_name = 'twinlease-node'",
