@@ -1,5 +1,9 @@
 #include "base/log.h"
 
+#include <inttypes.h>
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,6 +14,7 @@
 #include "base/utf8.h"
 
 #define LINE_MAX_BYTES 8192
+#define REST_WAIT_MS   1000 /* for the rest of a line that has begun */
 
 static enum log_level lowest_level = LOG_INFO;
 static bool as_json = true;
@@ -50,18 +55,83 @@ static void append_escaped(struct buf *line, const char *text)
     }
 }
 
-static void write_line(struct buf *line)
+/* ---- writing --------------------------------------------------------------------------------- */
+
+/* Whoever reads the log may stop reading (a stuck collector, a terminal on hold), and a thread that
+ * serves must not wait for him: a line that does not fit is dropped and counted. */
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* guards the rest */
+static uint64_t lost;                                     /* lines, and not told yet */
+static bool torn;                                         /* the last line has no end */
+
+/* True if PIPE_BUF bytes can be written without waiting, or an error is to be told. */
+static bool has_room(int wait_ms)
 {
-    const char *at = buf_text(line);
-    size_t left = line->length;
+    struct pollfd fd = { .fd = STDERR_FILENO, .events = POLLOUT };
+
+    return poll(&fd, 1, wait_ms) == 1;
+}
+
+static bool write_bytes(const char *at, size_t left)
+{
+    bool begun = false;
 
     while (left) {
-        ssize_t wrote = write(STDERR_FILENO, at, left);
-        if (wrote <= 0)
-            return; /* a full disk or a closed pipe must not stop the service */
+        ssize_t wrote = -1;
+        if (has_room(begun ? REST_WAIT_MS : 0))
+            wrote = write(STDERR_FILENO, at, left < PIPE_BUF ? left : PIPE_BUF);
+        if (wrote <= 0) { /* a full disk or a closed pipe does not stop the service either */
+            torn |= begun;
+            return false;
+        }
+        begun = true;
         at += wrote;
         left -= (size_t)wrote;
     }
+    return true;
+}
+
+static bool write_line(const struct buf *line)
+{
+    if (torn && !write_bytes("\n", 1))
+        return false;
+    torn = false;
+    return buf_ok(line) && write_bytes(buf_text(line), line->length);
+}
+
+static void compose(struct buf *line, enum log_level level, const char *event,
+                    const char *const *fields, const char *message)
+{
+    char now[RFC3339_SIZE];
+
+    rfc3339_format(wall_now().ms, now);
+    buf_init(line, LINE_MAX_BYTES * 4);
+    if (as_json)
+        buf_format(line, "{\"time\":\"%s\",\"level\":\"%s\",\"event\":\"%s\",\"message\":\"", now,
+                   level_names[level], event);
+    else
+        buf_format(line, "%s %-7s %s: ", now, level_names[level], event);
+    append_escaped(line, message);
+    if (as_json)
+        buf_text_append(line, "\"");
+    for (; fields && fields[0]; fields += 2) {
+        if (!fields[1])
+            continue;
+        buf_format(line, as_json ? ",\"%s\":\"" : " %s=\"", fields[0]);
+        append_escaped(line, fields[1]);
+        buf_text_append(line, "\"");
+    }
+    buf_text_append(line, as_json ? "}\n" : "\n");
+}
+
+static void tell_of_lost(void)
+{
+    AUTO(buf_fini) struct buf line;
+    char message[100];
+
+    snprintf(message, sizeof message, "%" PRIu64 " lines could not be written", lost);
+    compose(&line, LOG_WARNING, "log_lost", NULL, message);
+    if (write_line(&line))
+        lost = 0;
 }
 
 PRINTF(4, 0)
@@ -70,29 +140,15 @@ static void emit(enum log_level level, const char *event, const char *const *fie
 {
     char message[LINE_MAX_BYTES / 4];
     AUTO(buf_fini) struct buf line;
-    char now[RFC3339_SIZE];
 
     vsnprintf(message, sizeof message, format, args);
-    rfc3339_format(wall_now().ms, now);
-    buf_init(&line, LINE_MAX_BYTES * 4);
-    if (as_json)
-        buf_format(&line, "{\"time\":\"%s\",\"level\":\"%s\",\"event\":\"%s\",\"message\":\"", now,
-                   level_names[level], event);
-    else
-        buf_format(&line, "%s %-7s %s: ", now, level_names[level], event);
-    append_escaped(&line, message);
-    if (as_json)
-        buf_text_append(&line, "\"");
-    for (; fields && fields[0]; fields += 2) {
-        if (!fields[1])
-            continue;
-        buf_format(&line, as_json ? ",\"%s\":\"" : " %s=\"", fields[0]);
-        append_escaped(&line, fields[1]);
-        buf_text_append(&line, "\"");
-    }
-    buf_text_append(&line, as_json ? "}\n" : "\n");
-    if (buf_ok(&line))
-        write_line(&line);
+    compose(&line, level, event, fields, message);
+    pthread_mutex_lock(&mutex);
+    if (lost)
+        tell_of_lost();
+    if (lost || !write_line(&line))
+        lost++;
+    pthread_mutex_unlock(&mutex);
 }
 
 void log_event(enum log_level level, const char *event, const char *format, ...)

@@ -1,7 +1,8 @@
 /* Structured log: one event a line, on standard error. JSON when it is a pipe or a file, one
  * readable line when it is a terminal. Values are escaped (no control character, no newline, no
- * broken UTF-8 gets out), so a hostile hostname cannot forge a line. Thread-safe: one write(2) a
- * line. */
+ * broken UTF-8 gets out), so a hostile hostname cannot forge a line. Thread-safe, and never waits
+ * for a slow reader: lines that cannot be written at once are dropped, and their number is told
+ * ("log_lost") as soon as one can. */
 #pragma once
 
 #include <stdbool.h>

@@ -344,6 +344,57 @@ static void log_escapes_what_is_no_text(void **state)
     assert_non_null(strstr(text, "\"\\u009b31m \xc2\xa0\xc3\xa9\""));
 }
 
+/* Reads whole lines of JSON from the pipe until it is empty; returns how many. */
+static size_t read_lines(int fd, char *last_events, size_t size)
+{
+    char text[1 << 17];
+    ssize_t length = read(fd, text, sizeof text - 1);
+    size_t count = 0;
+
+    assert_true(length > 0);
+    text[length] = '\0';
+    last_events[0] = '\0';
+    for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1, count++) {
+        AUTO(json_object_put) struct json_object *object = NULL;
+        struct json_object *event = NULL;
+        if (line == end) /* after a line that was torn */
+            continue;
+        if (json_parse(line, (size_t)(end - line), &object, NULL) != ERR_OK)
+            continue;
+        assert_true(json_object_object_get_ex(object, "event", &event));
+        snprintf(last_events + strlen(last_events), size - strlen(last_events), "%s ",
+                 json_object_get_string(event));
+    }
+    return count;
+}
+
+/* Nobody reads: callers go on all the same, and later it is told how much is missing. */
+static void log_never_waits_for_its_reader(void **state)
+{
+    (void)state;
+    static char events[1 << 16];
+    static char large[1500];
+    struct capture capture;
+    char out[4096];
+
+    memset(large, 'x', sizeof large - 1);
+    capture_begin(&capture);
+    assert_int_equal(fcntl(capture.pipe[1], F_SETPIPE_SZ, 8192), 8192);
+    log_init(LOG_FORMAT_JSON, LOG_INFO);
+    for (int i = 0; i < 100; i++)
+        log_event(LOG_INFO, "flood", "%s", large);
+    size_t written = read_lines(capture.pipe[0], events, sizeof events);
+    log_event(LOG_INFO, "after", "there is room again");
+    read_lines(capture.pipe[0], events, sizeof events);
+    log_event(LOG_INFO, "later", "and nothing is missing any more");
+    capture_end(&capture, out);
+
+    assert_in_range(written, 2, 6);
+    assert_string_equal(events, "log_lost after ");
+    assert_non_null(strstr(out, "\"event\":\"later\""));
+    assert_null(strstr(out, "log_lost"));
+}
+
 /* ---- utf8 -------------------------------------------------------------------------------------
  */
 
@@ -519,6 +570,7 @@ int main(void)
         cmocka_unit_test(log_json_is_one_valid_line),
         cmocka_unit_test(log_text_is_one_line),
         cmocka_unit_test(log_escapes_what_is_no_text),
+        cmocka_unit_test(log_never_waits_for_its_reader),
         cmocka_unit_test(utf8_takes_only_well_formed),
         cmocka_unit_test(utf8_takes_every_code_point),
         cmocka_unit_test_setup_teardown(file_write_and_read, folder_make, folder_remove),
