@@ -158,7 +158,7 @@ static void on_close(void *data)
         h2o_evloop_socket_create(c->loop->ctx.loop, c->linger_fd, H2O_SOCKET_FLAG_DONT_READ);
     c->linger_fd = -1;
     c->linger->data = c;
-    timer_start(&c->loop->lingers, &c->linger_timer, c->loop->now, on_linger_late);
+    timer_start(&c->loop->lingers, &c->linger_timer, boot_now(), on_linger_late);
     h2o_socket_read_start(c->linger, on_linger_read);
 }
 
@@ -191,7 +191,7 @@ static void accept_failed(struct loop *loop, int error)
                   strerror(error));
         loop->accept_log_from_ms = loop->now.ms + ACCEPT_LOG_MS;
     }
-    timer_start(&loop->pauses, &loop->pause, loop->now, on_pause_over);
+    timer_start(&loop->pauses, &loop->pause, boot_now(), on_pause_over);
 }
 
 static void accept_one(struct loop *loop, h2o_socket_t *sock)

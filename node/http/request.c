@@ -270,7 +270,7 @@ static void start_waiting(struct exchange *x, request_handler *then)
     x->then = then;
     x->waiting = true;
     if (!timer_running(&x->deadline))
-        timer_start(&x->loop->deadlines, &x->deadline, x->loop->now, on_deadline);
+        timer_start(&x->loop->deadlines, &x->deadline, boot_now(), on_deadline);
 }
 
 /* What was waited for is there. True if somebody still wants it; else the exchange is gone. */

@@ -73,7 +73,7 @@ struct loop {
     h2o_accept_ctx_t accept;
     h2o_socket_t *listener;
     h2o_multithread_receiver_t inbox;
-    struct boot now; /* of this turn */
+    struct boot now; /* when it last looked; old while the loop waits, so no timer starts from it */
     struct timer_queue deadlines, lingers, pauses;
     struct timer pause;     /* runs: accepting is paused */
     struct exchange *again; /* run in the next turn, last one first */

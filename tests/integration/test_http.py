@@ -4,6 +4,7 @@ import re
 import socket
 import ssl
 import subprocess
+import threading
 import uuid
 
 import pytest
@@ -365,3 +366,15 @@ def test_a_client_that_leaves_early_disturbs_nobody(shared_node):
         connection.close()
     expect(shared_node.get("/-/ready", token=None), 200)
     assert len(origin.leases()) <= 1
+
+
+def test_a_deadline_counts_from_the_request_not_from_the_idle_time_before(nodes, publisher):
+    """A kept-alive connection is silent for longer than REQUEST_TIMEOUT, then asks."""
+    node = nodes.make(WORKERS="1", REQUEST_TIMEOUT="2")
+    publisher.trust(node.publishers_dir)
+    node.start()
+    expect(node.install(publisher.entitlement(node, {"render": 10})), 201)
+    origin = Origin.ready(node)
+    for _ in range(3):
+        threading.Event().wait(2.5)  # nothing to wait for: the silence itself is the case
+        expect(origin.post_leases({"feature": "render"}), 201)
