@@ -265,7 +265,7 @@ static void a_pooler_is_refused(void **state)
     proxy_start(&proxy, &db);
     store_close(open_store(proxy.conninfo, &identity));
     atomic_store(&proxy.fault, FAULT_OTHER_PID);
-    assert_int_equal(store_open(proxy.conninfo, &instance, 0, &store, &identity, &diag),
+    assert_int_equal(store_open(proxy.conninfo, &instance, 15000, &store, &identity, &diag),
                      ERR_STORE_UNSAFE);
     assert_non_null(strstr(diag.text, "pooler"));
     proxy_stop(&proxy);
