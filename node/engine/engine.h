@@ -23,6 +23,8 @@ struct command {
     struct ledger_result result;   /* set when done() is called; the submitter finishes it */
     struct commit_receipt receipt; /* valid if result.err is not one of the 503s */
     void (*done)(struct command *command);
+    int64_t wait_ms;      /* LEDGER_PAGE: how long it may wait for news; others: 0 */
+    int64_t deadline_us;  /* the engine's: stopwatch_us() until which it is kept */
     struct command *next; /* the engine's */
 };
 
@@ -42,19 +44,29 @@ struct engine_status {
     uint64_t batches, commands, commit_failures, reloads;
     uint32_t queue_depth;
     int64_t last_commit_us; /* duration of the last commit */
+    struct ledger_pair pair;
+    int64_t next_due_ms; /* ledger time at which a lease is next due; INT64_MAX: none */
+    uint64_t renames;    /* R11: how often this process drew a new node_ref */
 };
 
 struct engine_conf {
     const char *database; /* libpq connection string */
     struct uuid instance_ref;
     bool peer_expected;
-    int64_t lease_max_ms, ended_keep_ms, clock_skew_max_ms;
+    int64_t lease_max_ms, ended_keep_ms, clock_skew_max_ms; /* the last: also R10's waits */
     uint32_t queue_max; /* commands waiting; above it ERR_OVERLOADED */
     uint32_t batch_max; /* commands of one transaction */
     /* Reads a stored entitlement again and tells whether its publisher is (still) trusted. Called
      * on the ledger thread. */
     enum err (*entitlement_open)(void *context, const char *text, struct entitlement **out,
                                  bool *trusted, struct diag *diag);
+    /* R12: a grant waits for credits of this scope; the peer should be asked. Called on the ledger
+     * thread, must not block. NULL without a peer. */
+    void (*credits_wanted)(void *context, const struct uuid *scope_ref, int64_t count);
+    int64_t credits_wait_ms; /* how long such a grant waits before it is denied */
+    const char *state_file;  /* what R11 compares the database with; NULL: nothing */
+    int64_t contact_wait_ms; /* R11: after a start, how long no decision is taken until the peer was
+                              * met (engine_met()); 0 without a peer */
     void *context;
 };
 
@@ -67,6 +79,13 @@ enum err engine_start(const struct engine_conf *conf, struct engine **out,
 /* Stops taking commands, commits what is queued, writes the clock's final ceiling, joins the
  * thread. NULL in, NULL out. */
 struct engine *engine_stop(struct engine *engine);
+
+/* R11: the peer was met, or is certainly not there (its host refuses): whatever this node's history
+ * may have lost since is known. From any thread; later calls change nothing. */
+void engine_met(struct engine *engine);
+
+/* A LEDGER_PAGE command that would tell nothing is kept until it would, for up to
+ * command->wait_ms. */
 
 /* ERR_OK: taken. ERR_OVERLOADED, ERR_NOT_READY, ERR_STORE_AWAY…: not taken, done() will not be
  * called. */

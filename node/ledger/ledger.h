@@ -33,9 +33,9 @@
 #define LEASE_ITEMS_MAX       64 /* leases of one request */
 #define LEASE_DURATION_MIN_MS 1000
 #define ORIGIN_LEASES_MAX     1000 /* active leases of one origin */
-#define PEER_FETCH_RECENT_MS                                                                       \
-    3000 /* R3: a peer that fetched longer ago does not know new leases                            \
-          */
+#define PEER_FETCH_RECENT_MS 8000 /* R3: a peer that fetched longer ago misses new leases */
+#define PAGE_ROWS_MAX        5000 /* rows of one page for the peer */
+#define FORMER_SELVES_MAX    4    /* names under which a node introduces itself (R11) */
 
 /* ---- rows: what is stored, and what a peer is told ------------------------------------------- */
 
@@ -54,6 +54,7 @@ const char *lease_state_name(enum lease_state state); /* "active", "released", �
 struct lease_row {
     struct uuid lease_ref, home, origin_ref, scope_ref;
     int64_t count;
+    uint32_t generation; /* of its origin, when it was granted: an older one than the origin's ends */
     enum lease_state state;
     bool shared;              /* R3: may be adopted by another node */
     int64_t created_ms;       /* home's clock */
@@ -64,6 +65,10 @@ struct lease_row {
     uint64_t seq;
 };
 
+/* ended_expires_ms of a lease that ended here because its origin turned out to be deleted elsewhere:
+ * whether a renewal came before or after is not known, so its seat comes back as by R7. */
+#define ENDED_UNORDERED_MS 1
+
 /* generation: how often the reference was deleted by an operator. Secrets and auth tokens name the
  * generation they were made for; those of an older one are refused. */
 struct origin_row {
@@ -71,16 +76,18 @@ struct origin_row {
     uint32_t generation;
     bool enrolled; /* false: deleted, and nobody enrolled again since */
     int64_t created_ms, updated_ms;
+    struct uuid updated_by;  /* node whose clock updated_ms is: the newest stamp wins (R9) */
     const char *environment; /* JSON to store; NULL: what is stored stays */
     uint64_t seq;
 };
 
-/* Row of R2, set by its owner only. Negative where a node reduces what another one has minted. */
+/* Derived from the entitlements and their minters (R2); stored so that SQL can read it. Not
+ * replicated: every node derives the same. Negative where a revision reduced what others minted. */
 struct credit_row {
     struct uuid scope_ref, node_ref;
     int64_t minted;
-    int64_t usable;   /* of that, by R2; what once was stays so when the node restarts */
-    int64_t revision; /* of the entitlement, up to which the owner has minted */
+    int64_t usable;   /* of that: what the node may use already (R2) */
+    int64_t revision; /* newest one that is in it */
     uint64_t seq;
 };
 
@@ -90,16 +97,39 @@ struct move_row {
     uint64_t seq;
 };
 
+/* A node of the instance, self included. The first part is replicated, the second is what this node
+ * alone knows of it, and changes without a new change number. */
 struct node_row {
     struct uuid node_ref;
+    bool retired;       /* R10: for ever */
+    bool drained;       /* it had said `closed`: nothing unseen was promised */
+    struct uuid heir;   /* of a retired one; nil otherwise */
+    int64_t retired_ms; /* heir's clock */
+    int64_t wait_ms;    /* heir's clock: until then what it may have promised unseen counts (R10) */
+    int64_t longest_ms; /* longest lease it ever gave or may give */
+    uint64_t seq;
+
+    bool partner;          /* it was once our partner: may know our leases (R7) */
+    bool closed;           /* in its last complete page it said that it decides nothing any more */
     int64_t watermark_ms;  /* R8: W, on that node's clock */
     uint64_t acknowledged; /* R8: `seen`, a change number of ours */
-    uint64_t seq;
+    uint64_t cursor;       /* its change number up to which its changes are merged here */
+};
+
+/* What a node knows of itself; one row. */
+struct self_row {
+    bool refilled; /* R11: false: decides nothing until a completed page has refilled it */
+    bool drained;  /* by an operator: decides nothing, moves its free credits to its partner */
+    uint64_t resumed_seq; /* after a drain: decides again once the partner has acknowledged this */
+    int64_t lease_max_ms; /* longest lease it may give by now: its partner knows of it (R10) */
+    struct uuid former[FORMER_SELVES_MAX]; /* node_refs that it had before (R11); nil: none more */
 };
 
 struct entitlement_row {
     struct entitlement *entitlement; /* borrowed until ledger_changes_clear() */
-    int64_t installed_ms;
+    int64_t installed_ms;            /* minter's clock */
+    struct uuid minter;              /* R2: of two that installed it the smaller node_ref */
+    bool usable;                     /* what it minted may be used by its minter; own knowledge */
     uint64_t seq;
 };
 
@@ -125,10 +155,48 @@ struct ledger_changes {
     struct node_row *nodes;
     struct entitlement_row *entitlements;
     struct scope_row *scopes;
+    struct self_row *self; /* NULL: as it was */
     struct lease_key *purged;
     size_t lease_count, origin_count, credit_count, move_count, node_count, entitlement_count,
         scope_count, purged_count;
     uint64_t seq; /* change number after this batch */
+};
+
+/* ---- pages: what one node tells the other (R8) ------------------------------------------------- */
+
+/* Changes of `sender` after number `since` up to `upto`, each record in its newest form, for
+ * `receiver` alone. Records whose present form came from the receiver are left out. */
+struct ledger_page {
+    struct uuid sender, receiver;
+    uint64_t since, upto;
+    int64_t now_ms;        /* sender's ledger clock */
+    bool refilled, fresh;  /* R11, of the sender: may refill others; has never had a history */
+    bool complete;         /* nothing is left after `upto`: the next three are stated */
+    bool closed;           /* R10: drained; decides nothing more */
+    int64_t watermark_ms;  /* R8: W */
+    uint64_t acknowledged; /* R8: `seen`, a change number of the receiver */
+    struct node_row *nodes; /* only the replicated part; the sender itself among them */
+    struct entitlement_row *entitlements; /* references are the page's */
+    struct move_row *moves;
+    struct lease_row *leases;
+    struct origin_row *origins; /* environment: borrowed from whoever filled it in */
+    size_t node_count, entitlement_count, move_count, lease_count, origin_count;
+    char *texts; /* owned: what the pointers of `origins` lead into; may be NULL */
+};
+
+void ledger_page_free(struct ledger_page *page); /* takes NULL */
+DEFINE_AUTO(struct ledger_page *, ledger_page_free)
+
+/* How a node introduces itself at a first contact, after every pause, and when asked. */
+struct node_introduction {
+    struct uuid node_ref;
+    struct uuid former[FORMER_SELVES_MAX];
+    bool refilled, fresh;
+    int64_t now_ms;
+    uint64_t seq;        /* its change number */
+    uint64_t cursor;     /* up to which it has merged our changes; of our present node_ref */
+    int64_t longest_ms;  /* longest lease it may give */
+    struct uuid partner; /* whom it counts as its live partner; nil: nobody */
 };
 
 /* ---- events ------------------------------------------------------------------------------------
@@ -149,8 +217,15 @@ enum ledger_event_kind {
     LEDGER_PURGE,   /* R5: drops ended records that may be dropped */
     LEDGER_INSTALL, /* R2: an entitlement */
     LEDGER_SCOPES,  /* reads the state of all scopes */
-    LEDGER_MOVE,    /* R2: gives credits to another node */
-    LEDGER_PEER,    /* R8: what another node states of itself */
+    LEDGER_INTRODUCE, /* R11: how this node introduces itself */
+    LEDGER_MEET,      /* R11: another node introduces itself */
+    LEDGER_DISMISSED, /* R10: the partner says that this node was retired */
+    LEDGER_PAGE,      /* R8: the partner fetches changes */
+    LEDGER_MERGE,     /* R9: the partner's changes arrive */
+    LEDGER_GIVE,      /* R12: the partner asks for credits */
+    LEDGER_RETIRE,    /* R10: an operator asserts that the partner has stopped for good */
+    LEDGER_DRAIN,     /* R10: an operator wants this node to stop deciding */
+    LEDGER_RESUME,    /* … and to go on */
     LEDGER_EVENTS
 };
 
@@ -174,7 +249,11 @@ struct grant_item {
 struct lease_evidence {
     struct uuid lease_ref, home, origin_ref, scope_ref;
     int64_t count, created_ms, duration_ms, expires_ms;
+    uint32_t generation;
     bool adopt;
+    struct uuid adopter; /* the only node that may: its signer's partner at that time; nil: nobody */
+    struct uuid signer;  /* who signed it … */
+    uint64_t seq;        /* … at which change number of its own (R11) */
 };
 
 struct ledger_event {
@@ -216,16 +295,26 @@ struct ledger_event {
             struct entitlement *entitlement; /* borrowed; its signature was verified */
         } install;
         struct {
-            struct uuid scope_ref, receiver;
-            int64_t count;
-        } move;
+            struct node_introduction of;
+        } meet;
         struct {
-            struct uuid node_ref;
-            bool fetched;          /* it has just fetched our changes (R3) */
-            bool stated;           /* the two below are set */
-            int64_t watermark_ms;  /* W */
-            uint64_t acknowledged; /* seen */
-        } peer;
+            struct uuid by; /* who says so */
+        } dismissed;
+        struct {
+            struct uuid receiver;
+            uint64_t since; /* its cursor */
+            size_t limit;   /* rows; 1 … PAGE_ROWS_MAX */
+        } page;
+        struct {
+            const struct ledger_page *page; /* borrowed until the batch is cleared */
+        } merge;
+        struct {
+            struct uuid scope_ref, receiver;
+            int64_t wanted; /* at least 1 */
+        } give;
+        struct {
+            struct uuid node_ref; /* nil: every node that this one still counts, its former self too */
+        } retire;
     };
 };
 
@@ -244,7 +333,9 @@ struct scope_view {
     int64_t waiting;                 /* of used: held by leases that have ended (R6) */
     int64_t free_here;               /* grantable by this node now, never negative */
     int64_t pending;                 /* minted, but not usable yet (R2) */
-    int64_t at_peer;                 /* credits that other nodes have free, as far as known */
+    int64_t at_peer;                 /* credits that the partner has free, as far as known */
+    int64_t locked;                  /* free credits of retired nodes whose wait is not over (R10) */
+    int64_t locked_until_ms;         /* when the last of them comes free; 0: none */
     int64_t next_back_ms;       /* earliest instant at which a seat may come back; 0: none held */
     int64_t begins_ms, ends_ms; /* of the entitlement */
     bool trusted;               /* its publisher is (still) trusted here */
@@ -254,6 +345,7 @@ struct lease_view {
     struct lease_row row;
     struct entitlement *entitlement; /* owned reference */
     const char *feature;             /* inside *entitlement */
+    struct uuid adopter;             /* who may adopt it from a token signed now; nil: nobody */
     bool created;                    /* granted by this very event */
 };
 
@@ -271,6 +363,12 @@ struct ledger_result {
     int64_t affected; /* release_all, revoke, origin deletes, purge: records ended or dropped */
     bool more;        /* purge, origins_delete: the limit was reached */
     struct uuid *released; /* release_all: lease references, `affected` many; owned */
+    struct node_introduction introduction; /* introduce; meet: how this node answers */
+    struct ledger_page *page;              /* page: owned */
+    bool wipe;     /* merge: this node must forget its old history before it can be refilled (R11):
+                    * the store drops it, the ledger is loaded again, changes are fetched from 0 */
+    int64_t given; /* give: how many credits moved. merge: how many arrived */
+    int64_t wait_ms; /* retire: ledger time at which the last wait is over; 0: no wait */
 };
 
 void ledger_result_fini(struct ledger_result *result); /* takes a zeroed one too */
@@ -280,8 +378,9 @@ void ledger_result_fini(struct ledger_result *result); /* takes a zeroed one too
 
 struct ledger_conf {
     struct uuid self;      /* node_ref */
-    bool peer_expected;    /* HA_REPLICATE is set: minted seats wait for the peer (R2) */
+    bool peer_expected;    /* HA_REPLICATE is set: a new node waits for its peer (R2, R11) */
     int64_t lease_max_ms;  /* the site's limit */
+    int64_t skew_max_ms;   /* MAX_CLOCK_SKEW (R10) */
     int64_t ended_keep_ms; /* how long ended records are kept beyond what R5 demands */
     uint64_t hash_seed[2]; /* random: clients choose references, so hashing must be keyed */
 };
@@ -291,11 +390,13 @@ struct ledger;
 struct ledger *ledger_new(const struct ledger_conf *conf);
 struct ledger *ledger_free(struct ledger *ledger); /* takes NULL, returns NULL */
 
-/* Loading what was committed: entitlements (revisions rising) first, then nodes, credits, moves,
- * origins, leases. Refuses, with the culprit in diag, what could never have been written. */
-enum err ledger_load_entitlement(struct ledger *, struct entitlement *, int64_t installed_ms,
-                                 uint64_t seq, bool trusted, struct diag *) MUST_USE;
+/* Loading what was committed: self, nodes, entitlements (revisions rising), credits, moves,
+ * origins, leases, in this order. A ledger without a self row is a new one: refilled unless a peer
+ * is expected. Refuses, with the culprit in diag, what could never have been written. */
+enum err ledger_load_self(struct ledger *, const struct self_row *, struct diag *) MUST_USE;
 enum err ledger_load_node(struct ledger *, const struct node_row *, struct diag *) MUST_USE;
+enum err ledger_load_entitlement(struct ledger *, const struct entitlement_row *, bool trusted,
+                                 struct diag *) MUST_USE;
 enum err ledger_load_credit(struct ledger *, const struct credit_row *, struct diag *) MUST_USE;
 enum err ledger_load_move(struct ledger *, const struct move_row *, struct diag *) MUST_USE;
 enum err ledger_load_origin(struct ledger *, const struct origin_row *, struct diag *) MUST_USE;
@@ -321,6 +422,35 @@ uint64_t ledger_seq(const struct ledger *ledger);
 
 /* Ledger time at which LEDGER_TICK next has something to do; INT64_MAX if nothing is due ever. */
 int64_t ledger_next_due(const struct ledger *ledger);
+
+/* What this node knows of the pair, for health, readiness and pages. */
+enum self_state {
+    SELF_SERVING,
+    SELF_UNFILLED, /* R11: waits for a completed page, or for an operator */
+    SELF_DRAINED,  /* decides nothing until resumed */
+    SELF_RESUMING, /* waits for its partner to hear of it */
+    SELF_RETIRED,  /* R10: decides nothing under this node_ref ever again */
+};
+const char *self_state_name(enum self_state state); /* "serving", "unfilled", … */
+
+struct ledger_pair {
+    enum self_state self;
+    struct uuid partner;  /* the one live partner; nil: none */
+    bool partner_closed;  /* R10: retiring it needs no wait */
+    bool partner_listens; /* R3: it fetched recently */
+    bool clock_suspect;   /* R1: its clock is further off than skew_max_ms */
+    int64_t clock_difference_ms; /* its clock less ours, when its last page came */
+    uint64_t cursor;             /* of its changes, merged here */
+    uint64_t acknowledged;       /* of our changes, merged there */
+    int64_t watermark_ms;        /* W */
+    int64_t merged_ms;           /* own clock at its last complete page; 0: none since start */
+    int64_t wait_ms;             /* latest wait for a retired node (R10); 0: none */
+    struct uuid retired_by;      /* SELF_RETIRED */
+};
+struct ledger_pair ledger_pair(const struct ledger *ledger);
+
+/* True if a page for the partner would tell it something: a change, or that we have merged more. */
+bool ledger_page_waiting(const struct ledger *ledger, uint64_t since);
 
 /* Counts for health and tests. */
 struct ledger_counts {

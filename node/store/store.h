@@ -17,12 +17,15 @@
 
 struct store;
 
-/* What the single row of table `node_state` says. */
+/* What the single row of table `node_state` says, and where it stands. */
 struct store_identity {
     struct uuid node_ref;
     struct uuid instance_ref;
     uint64_t seq;       /* change number of the last commit */
     int64_t ceiling_ms; /* ledger clock (R1) */
+    char system[24];    /* PostgreSQL's system identifier, decimal */
+    uint32_t timeline;  /* of its WAL */
+    bool created;       /* the database was empty: node_ref was drawn just now */
 };
 
 /* Connects, refuses an unsafe database (in recovery, read-only, or fsync, full_page_writes or
@@ -53,6 +56,25 @@ enum err store_load(struct store *store, struct ledger *ledger, store_entitlemen
  * the store must be closed and the state loaded again. */
 enum err store_commit(struct store *store, const struct ledger_changes *changes, int64_t ceiling_ms,
                       struct commit_receipt *receipt, struct diag *diag) MUST_USE;
+
+/* R11: this database's history is shorter than it was. In one transaction: draws a new node_ref,
+ * remembers `former` (nil: the present one) first among the former selves, clears `refilled`, keeps
+ * every record, enters `former` and the present node_ref as nodes that are still counted
+ * (partner = true, not retired), and sets cursor, acknowledged, watermark and closed of all nodes to
+ * zero, for they were those of the old node_ref. `former` already being the newest former self and
+ * the database new (nothing to rename) only notes it. The store must be closed afterwards and the
+ * state loaded again. */
+enum err store_rename(struct store *store, const struct uuid *former, struct uuid *node_ref,
+                      struct diag *diag) MUST_USE;
+
+/* R11: before a renamed node is refilled: drops every record but its self row and the row of
+ * `partner`. The store must be closed afterwards and the state loaded again. */
+enum err store_wipe(struct store *store, const struct uuid *partner, struct diag *diag) MUST_USE;
+
+/* Fills in `environment` of a page's origins (JSON text in page->texts, NULL where none is stored),
+ * from what is committed. */
+enum err store_environments(struct store *store, struct ledger_page *page,
+                            struct diag *diag) MUST_USE;
 
 /* True while the session is alive as far as the socket tells; for an idle ledger thread. */
 bool store_alive(struct store *store);
