@@ -13,7 +13,7 @@
 struct replication;
 
 struct replication_conf {
-    const char *peer;   /* HA_REPLICATE: host:port */
+    const char *peer;    /* HA_REPLICATE: host:port */
     const char *own_url; /* this node's own address */
     const char *ca_file; /* TLS_CA */
     bool primary;
@@ -36,19 +36,19 @@ const char *replication_state_name(enum replication_state state);
 struct replication_status {
     enum replication_state state;
     enum err reason;
-    struct diag diag; /* why not connected, for people: names the fix */
-    char peer[300];   /* host:port */
+    struct diag diag;   /* why not connected, for people: names the fix */
+    char peer[300];     /* host:port */
     char peer_url[300]; /* as it says itself; "" before the first contact */
     struct uuid peer_ref;
     bool peer_primary;
-    bool peer_ready;         /* it serves (as of its last page) */
-    int64_t protocol;        /* negotiated; 0: none yet */
+    bool peer_ready;                           /* it serves (as of its last page) */
+    int64_t protocol;                          /* negotiated; 0: none yet */
     int64_t connected_since_ms, away_since_ms; /* wall clock; 0: not so */
-    int64_t last_page_us;    /* stopwatch at the last completed page; 0: none */
-    int64_t round_trip_us;   /* of the last exchange that had something to say */
-    int64_t lag_us;          /* age of the oldest change of the peer that is not merged here, as far
-                              * as known: since when a page is under way or incomplete; 0: none */
-    uint64_t peer_seq;       /* its newest change number, as last said */
+    int64_t last_page_us;                      /* stopwatch at the last completed page; 0: none */
+    int64_t round_trip_us;                     /* of the last exchange that had something to say */
+    int64_t lag_us;    /* age of the oldest change of the peer that is not merged here, as far
+                        * as known: since when a page is under way or incomplete; 0: none */
+    uint64_t peer_seq; /* its newest change number, as last said */
     uint64_t pages, rows, bytes_in, refused, failures; /* since start */
 };
 

@@ -16,6 +16,7 @@
 #define TYP_AUTH        "auth+jwt"
 #define TYP_CODE        "code+jwt"
 #define TYP_SESSION     "session+jwt"
+#define TYP_PEER        "peer+jwt"
 
 /* Signs the payload (a JSON text) and appends header.payload.signature; nothing if it fails. */
 enum err jws_sign(const struct key *key, const char *typ, const char *payload, size_t payload_size,
