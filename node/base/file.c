@@ -106,7 +106,7 @@ static enum err put_in_place(const char *temporary, const char *path, bool repla
     return ERR_OK;
 }
 
-static enum err sync_folder(const char *path, struct diag *diag)
+enum err file_sync_folder(const char *path, struct diag *diag)
 {
     const char *slash = strrchr(path, '/');
     size_t length = slash ? (size_t)(slash - path) + 1 : 0;
@@ -135,7 +135,7 @@ enum err file_write(const char *path, const void *bytes, size_t size, unsigned m
         unlink(temporary);
         return e;
     }
-    return sync_folder(path, diag);
+    return file_sync_folder(path, diag);
 }
 
 bool file_exists(const char *path)

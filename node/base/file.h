@@ -23,5 +23,8 @@ enum err file_read(const char *path, enum file_privacy privacy, struct buf *out,
 enum err file_write(const char *path, const void *bytes, size_t size, unsigned mode, bool replace,
                     struct diag *diag) MUST_USE;
 
+/* Makes durable that the folder of `path` has an entry of that name. ERR_FILE. */
+enum err file_sync_folder(const char *path, struct diag *diag) MUST_USE;
+
 /* Is there anything of that name, a dangling link included? */
 bool file_exists(const char *path);

@@ -29,6 +29,7 @@ static const struct statement {
     void (*sql)(const struct table *table, struct buf *out);
 } statements[] = {
     { "purge_lease", &table_purged, table_delete_sql },
+    { "write_self", &table_self, table_upsert_sql },
     { "write_entitlement", &table_entitlement, table_upsert_sql },
     { "write_scope", &table_scope, table_upsert_sql },
     { "write_node", &table_node, table_upsert_sql },
@@ -145,6 +146,8 @@ static struct stored_entitlement *flatten(const struct entitlement_row *rows, si
             .begins_ms = e->begins_ms,
             .ends_ms = e->ends_ms,
             .installed_ms = rows[i].installed_ms,
+            .minter = rows[i].minter,
+            .usable = rows[i].usable,
             .seq = rows[i].seq,
         };
     }
@@ -155,14 +158,16 @@ static struct stored_entitlement *flatten(const struct entitlement_row *rows, si
 static enum err queue_changes(struct batch *batch, const struct ledger_changes *c)
 {
     AUTO(mem_free) struct stored_entitlement *flat = flatten(c->entitlements, c->entitlement_count);
+    const struct stored_self self = { true, c->self ? *c->self : (struct self_row){ 0 } };
     const struct {
         const void *rows;
         size_t count;
     } kinds[] = {
-        { c->purged, c->purged_count },  { flat, c->entitlement_count },
-        { c->scopes, c->scope_count },   { c->nodes, c->node_count },
-        { c->credits, c->credit_count }, { c->moves, c->move_count },
-        { c->origins, c->origin_count }, { c->leases, c->lease_count },
+        { c->purged, c->purged_count }, { &self, c->self ? 1 : 0 },
+        { flat, c->entitlement_count }, { c->scopes, c->scope_count },
+        { c->nodes, c->node_count },    { c->credits, c->credit_count },
+        { c->moves, c->move_count },    { c->origins, c->origin_count },
+        { c->leases, c->lease_count },
     };
     enum err err = ERR_OK;
 

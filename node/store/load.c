@@ -77,6 +77,7 @@ static enum err take_row(struct copy *copy, const struct pg_field *fields)
         struct credit_row credit;
         struct move_row move;
         struct node_row node;
+        struct stored_self self;
         struct stored_entitlement entitlement;
     } row;
 
@@ -260,8 +261,20 @@ static enum err take_entitlement(void *context, const void *row, const struct pg
         return bad_entitlement(stored, why.text, diag);
     if (!is_same(stored, e))
         return bad_entitlement(stored, "its text says otherwise", diag);
-    return ledger_load_entitlement(load->ledger, e, stored->installed_ms, stored->seq, trusted,
-                                   diag);
+    const struct entitlement_row loaded = { .entitlement = e,
+                                            .installed_ms = stored->installed_ms,
+                                            .minter = stored->minter,
+                                            .usable = stored->usable,
+                                            .seq = stored->seq };
+    return ledger_load_entitlement(load->ledger, &loaded, trusted, diag);
+}
+
+static enum err take_self(void *context, const void *row, const struct pg_field *fields,
+                          struct diag *diag)
+{
+    (void)fields;
+    return ledger_load_self(((struct load *)context)->ledger,
+                            &((const struct stored_self *)row)->row, diag);
 }
 
 #define TAKE_ROW(kind)                                                                             \
@@ -284,9 +297,13 @@ static const struct {
     enum err (*take)(void *context, const void *row, const struct pg_field *fields,
                      struct diag *diag);
 } loads[] = {
-    { &table_entitlement, take_entitlement }, { &table_node, take_node },
-    { &table_credit, take_credit },           { &table_move, take_move },
-    { &table_origin, take_origin },           { &table_lease, take_lease },
+    { &table_self, take_self },
+    { &table_node, take_node },
+    { &table_entitlement, take_entitlement },
+    { &table_credit, take_credit },
+    { &table_move, take_move },
+    { &table_origin, take_origin },
+    { &table_lease, take_lease },
 };
 
 /* The lock keeps others away, but not everybody asks for it. */

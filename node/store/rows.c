@@ -6,15 +6,16 @@
 #define CHUNK_TEXT_BYTES (4u << 20) /* texts of one statement, together; one text may be longer */
 #define SHA256_SIZE      32
 
-#define COLUMN(T, field, type, flags)                                                              \
+#define COLUMN_OF(T, field, name, type, flags)                                                     \
     {                                                                                              \
-#field, COLUMN_##type, flags, offsetof(struct T, field)                                    \
+        name, COLUMN_##type, flags, offsetof(struct T, field)                                      \
     }
+#define COLUMN(T, field, type, flags) COLUMN_OF(T, field, #field, type, flags)
 
 const struct table table_lease = {
     .name = "lease",
     .row_size = sizeof(struct lease_row),
-    .column_count = 13,
+    .column_count = 14,
     .columns = {
         COLUMN(lease_row, lease_ref, UUID, COLUMN_KEY),
         COLUMN(lease_row, home, UUID, COLUMN_KEY),
@@ -22,6 +23,7 @@ const struct table table_lease = {
         COLUMN(lease_row, scope_ref, UUID, COLUMN_FIXED),
         COLUMN(lease_row, count, INT64, COLUMN_FIXED),
         COLUMN(lease_row, created_ms, INT64, COLUMN_FIXED),
+        COLUMN(lease_row, generation, UINT32, 0),
         COLUMN(lease_row, duration_ms, INT64, 0),
         COLUMN(lease_row, expires_ms, INT64, 0),
         COLUMN(lease_row, ended_ms, INT64, 0),
@@ -45,16 +47,24 @@ const struct table table_purged = {
 const struct table table_origin = {
     .name = "origin",
     .row_size = sizeof(struct origin_row),
-    .column_count = 7,
+    .column_count = 8,
     .columns = {
         COLUMN(origin_row, origin_ref, UUID, COLUMN_KEY),
         COLUMN(origin_row, created_ms, INT64, 0),
         COLUMN(origin_row, updated_ms, INT64, 0),
+        COLUMN(origin_row, updated_by, UUID, 0),
         COLUMN(origin_row, seq, SEQ, 0),
         COLUMN(origin_row, generation, UINT32, 0),
         COLUMN(origin_row, enrolled, BOOL, 0),
         COLUMN(origin_row, environment, TEXT, COLUMN_KEEP | COLUMN_WRITE_ONLY),
     },
+};
+
+const struct table table_origin_key = {
+    .name = "origin",
+    .row_size = sizeof(struct origin_row),
+    .column_count = 1,
+    .columns = { COLUMN(origin_row, origin_ref, UUID, COLUMN_KEY) },
 };
 
 const struct table table_credit = {
@@ -87,12 +97,40 @@ const struct table table_move = {
 const struct table table_node = {
     .name = "node",
     .row_size = sizeof(struct node_row),
-    .column_count = 4,
+    .column_count = 13,
     .columns = {
         COLUMN(node_row, node_ref, UUID, COLUMN_KEY),
+        COLUMN(node_row, retired, BOOL, 0),
+        COLUMN(node_row, drained, BOOL, 0),
+        COLUMN(node_row, heir, NIL, 0),
+        COLUMN(node_row, retired_ms, INT64, 0),
+        COLUMN(node_row, wait_ms, INT64, 0),
+        COLUMN(node_row, longest_ms, INT64, 0),
+        COLUMN(node_row, seq, SEQ, 0),
+        COLUMN(node_row, partner, BOOL, 0),
+        COLUMN(node_row, closed, BOOL, 0),
         COLUMN(node_row, watermark_ms, INT64, 0),
         COLUMN(node_row, acknowledged, SEQ, 0),
-        COLUMN(node_row, seq, SEQ, 0),
+        COLUMN(node_row, cursor, SEQ, 0),
+    },
+};
+
+_Static_assert(FORMER_SELVES_MAX == 4, "table self has a column for each");
+
+const struct table table_self = {
+    .name = "self",
+    .row_size = sizeof(struct stored_self),
+    .column_count = 9,
+    .columns = {
+        COLUMN_OF(stored_self, only_row, "only_row", BOOL, COLUMN_KEY),
+        COLUMN_OF(stored_self, row.refilled, "refilled", BOOL, 0),
+        COLUMN_OF(stored_self, row.drained, "drained", BOOL, 0),
+        COLUMN_OF(stored_self, row.resumed_seq, "resumed_seq", SEQ, 0),
+        COLUMN_OF(stored_self, row.lease_max_ms, "lease_max_ms", INT64, 0),
+        COLUMN_OF(stored_self, row.former[0], "former_1", NIL, 0),
+        COLUMN_OF(stored_self, row.former[1], "former_2", NIL, 0),
+        COLUMN_OF(stored_self, row.former[2], "former_3", NIL, 0),
+        COLUMN_OF(stored_self, row.former[3], "former_4", NIL, 0),
     },
 };
 
@@ -114,13 +152,15 @@ const struct table table_entitlement = {
     .name = "entitlement",
     .order = "entitlement_ref, revision",
     .row_size = sizeof(struct stored_entitlement),
-    .column_count = 9,
+    .column_count = 11,
     .columns = {
         COLUMN(stored_entitlement, entitlement_ref, UUID, COLUMN_KEY),
         COLUMN(stored_entitlement, revision, INT64, COLUMN_KEY),
         COLUMN(stored_entitlement, begins_ms, INT64, 0),
         COLUMN(stored_entitlement, ends_ms, INT64, 0),
         COLUMN(stored_entitlement, installed_ms, INT64, 0),
+        COLUMN(stored_entitlement, minter, UUID, 0),
+        COLUMN(stored_entitlement, usable, BOOL, 0),
         COLUMN(stored_entitlement, seq, SEQ, 0),
         COLUMN(stored_entitlement, sha256, SHA256, 0),
         COLUMN(stored_entitlement, text, TEXT, 0),
@@ -135,10 +175,11 @@ static const struct {
     const char *array;
     uint32_t oid;
 } types[] = {
-    [COLUMN_UUID] = { "uuid[]", 2950 },    [COLUMN_INT64] = { "bigint[]", 20 },
-    [COLUMN_SEQ] = { "bigint[]", 20 },     [COLUMN_UINT32] = { "bigint[]", 20 },
-    [COLUMN_STATE] = { "smallint[]", 21 }, [COLUMN_BOOL] = { "boolean[]", 16 },
-    [COLUMN_TEXT] = { "text[]", 25 },      [COLUMN_SHA256] = { "bytea[]", 17 },
+    [COLUMN_UUID] = { "uuid[]", 2950 },   [COLUMN_NIL] = { "uuid[]", 2950 },
+    [COLUMN_INT64] = { "bigint[]", 20 },  [COLUMN_SEQ] = { "bigint[]", 20 },
+    [COLUMN_UINT32] = { "bigint[]", 20 }, [COLUMN_STATE] = { "smallint[]", 21 },
+    [COLUMN_BOOL] = { "boolean[]", 16 },  [COLUMN_TEXT] = { "text[]", 25 },
+    [COLUMN_SHA256] = { "bytea[]", 17 },
 };
 
 static void append_names(const struct table *table, unsigned with, const char *prefix,
@@ -242,6 +283,11 @@ static void append_bytes(struct buf *out, const void *bytes, size_t size)
     buf_append(out, bytes, size);
 }
 
+static void append_null(struct buf *out)
+{
+    buf_be32(out, UINT32_MAX); /* length -1 */
+}
+
 static void append_int64(struct buf *out, uint64_t value)
 {
     buf_be32(out, 8);
@@ -253,6 +299,12 @@ static void append_element(struct buf *out, enum column_type type, const char *a
     switch (type) {
     case COLUMN_UUID:
         append_bytes(out, at, sizeof(struct uuid));
+        break;
+    case COLUMN_NIL:
+        if (uuid_is_nil((const struct uuid *)(const void *)at))
+            append_null(out);
+        else
+            append_bytes(out, at, sizeof(struct uuid));
         break;
     case COLUMN_INT64:
         append_int64(out, (uint64_t)READ(int64_t, at));
@@ -277,7 +329,7 @@ static void append_element(struct buf *out, enum column_type type, const char *a
         if (text)
             append_bytes(out, text, strlen(text));
         else
-            buf_be32(out, UINT32_MAX); /* length -1: NULL */
+            append_null(out);
         break;
     }
     case COLUMN_SHA256:
@@ -290,8 +342,10 @@ static void append_element(struct buf *out, enum column_type type, const char *a
 static void encode_column(const struct column *column, const char *rows, size_t row_size,
                           size_t count, struct buf *out)
 {
-    buf_be32(out, 1);                                  /* dimensions */
-    buf_be32(out, (column->flags & COLUMN_KEEP) != 0); /* NULLs may occur */
+    bool nulls = (column->flags & COLUMN_KEEP) || column->type == COLUMN_NIL;
+
+    buf_be32(out, 1);     /* dimensions */
+    buf_be32(out, nulls); /* NULLs may occur */
     buf_be32(out, types[column->type].oid);
     buf_be32(out, (uint32_t)count);
     buf_be32(out, 1); /* lower bound */
@@ -361,6 +415,17 @@ static bool decode_state(struct pg_field field, char *at)
     return true;
 }
 
+static bool decode_nil(struct pg_field field, struct uuid *at)
+{
+    static const struct uuid nil;
+
+    if (field.length < 0) {
+        *at = nil;
+        return true;
+    }
+    return pg_field_uuid(field, at) && !uuid_is_nil(at);
+}
+
 static bool decode_field(enum column_type type, struct pg_field field, char *at)
 {
     int64_t number;
@@ -369,6 +434,8 @@ static bool decode_field(enum column_type type, struct pg_field field, char *at)
     switch (type) {
     case COLUMN_UUID:
         return pg_field_uuid(field, (struct uuid *)(void *)at);
+    case COLUMN_NIL:
+        return decode_nil(field, (struct uuid *)(void *)at);
     case COLUMN_INT64:
     case COLUMN_SEQ:
     case COLUMN_UINT32:
@@ -395,6 +462,7 @@ static void describe_key(const struct table *table, const struct pg_field *field
 {
     struct uuid uuid;
     int64_t number;
+    bool flag;
     char text[UUID_TEXT_SIZE];
 
     for (size_t i = 0; table->columns[i].flags & COLUMN_KEY; i++) {
@@ -404,6 +472,8 @@ static void describe_key(const struct table *table, const struct pg_field *field
             buf_text_append(out, text);
         } else if (pg_field_int64(fields[i], &number)) {
             buf_format(out, "%lld", (long long)number);
+        } else if (pg_field_bool(fields[i], &flag)) {
+            buf_text_append(out, flag ? "true" : "false");
         } else {
             buf_text_append(out, "unreadable");
         }

@@ -8,6 +8,7 @@
 
 enum column_type {
     COLUMN_UUID,   /* struct uuid           uuid */
+    COLUMN_NIL,    /* struct uuid           uuid; nil is written as NULL and read from it */
     COLUMN_INT64,  /* int64_t               bigint */
     COLUMN_SEQ,    /* uint64_t, below 2^63  bigint */
     COLUMN_UINT32, /* uint32_t              bigint */
@@ -47,12 +48,21 @@ struct stored_entitlement {
     int64_t revision, begins_ms, ends_ms, installed_ms;
     const char *publisher, *text;
     const uint8_t *sha256;
+    struct uuid minter;
+    bool usable;
     uint64_t seq;
 };
 
+/* The row of table self, with its key. */
+struct stored_self {
+    bool only_row; /* true */
+    struct self_row row;
+};
+
 extern const struct table table_lease, table_origin, table_credit, table_move, table_node,
-    table_scope, table_entitlement;
-extern const struct table table_purged; /* keys of leases that go: struct lease_key */
+    table_scope, table_entitlement, table_self;
+extern const struct table table_purged;     /* keys of leases that go: struct lease_key */
+extern const struct table table_origin_key; /* keys of origins: struct origin_row */
 
 /* INSERT … SELECT FROM unnest($1, $2, …) ON CONFLICT DO UPDATE, with one array a column. */
 void table_upsert_sql(const struct table *table, struct buf *out);

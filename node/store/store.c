@@ -179,11 +179,35 @@ static enum err take_lock(PGconn *conn, int lock_wait_ms, struct diag *diag)
 
 /* ---- is it new ------------------------------------------------------------------------------- */
 
+/* Which server and which history of its WAL this is. The first eight digits of a WAL file's name
+ * are the timeline; pg_control_checkpoint() would tell the one of the last checkpoint. */
+static enum err read_place(PGconn *conn, struct store_identity *out, struct diag *diag)
+{
+    AUTO(PQclear) PGresult *result = NULL;
+    int64_t timeline;
+    enum err err = pg_query(conn,
+                            "SELECT system_identifier::text, ('x' || "
+                            "left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint "
+                            "FROM pg_control_system()",
+                            NULL, PG_STATEMENT_WAIT_MS, &result, diag);
+
+    if (err != ERR_OK)
+        return err;
+    must(PQntuples(result) == 1 && pg_field_int64(pg_cell(result, 0, 1), &timeline));
+    struct pg_field system = pg_cell(result, 0, 0);
+    must(system.length > 0 && (size_t)system.length < sizeof out->system);
+    must(timeline > 0 && timeline <= UINT32_MAX);
+    memset(out->system, 0, sizeof out->system);
+    memcpy(out->system, system.bytes, (size_t)system.length);
+    out->timeline = (uint32_t)timeline;
+    return ERR_OK;
+}
+
 static enum err read_identity(PGconn *conn, struct store_identity *out, bool *found,
                               struct diag *diag)
 {
     AUTO(PQclear) PGresult *result = NULL;
-    struct store_identity identity;
+    struct store_identity identity = *out;
     int64_t seq;
     enum err err = pg_query(conn, "SELECT node_ref, instance_ref, seq, ceiling_ms FROM node_state",
                             NULL, PG_STATEMENT_WAIT_MS, &result, diag);
@@ -219,7 +243,8 @@ static enum err write_identity(PGconn *conn, const struct store_identity *identi
                             "INSERT INTO node_state (node_ref, instance_ref, seq, ceiling_ms) "
                             "SELECT $1::uuid, $2::uuid, 0, 0 WHERE NOT EXISTS "
                             "(SELECT 1 FROM lease UNION ALL SELECT 1 FROM origin "
-                            "UNION ALL SELECT 1 FROM entitlement UNION ALL SELECT 1 FROM credit)",
+                            "UNION ALL SELECT 1 FROM entitlement UNION ALL SELECT 1 FROM credit "
+                            "UNION ALL SELECT 1 FROM node UNION ALL SELECT 1 FROM self)",
                             &params, PG_STATEMENT_WAIT_MS, &result, diag);
     if (err != ERR_OK)
         return err;
@@ -236,12 +261,16 @@ static enum err identify(PGconn *conn, const struct uuid *instance_ref, struct s
 {
     char theirs[UUID_TEXT_SIZE], ours[UUID_TEXT_SIZE];
     bool found;
-    enum err err = read_identity(conn, out, &found, diag);
+    enum err err;
 
-    if (err != ERR_OK)
+    *out = (struct store_identity){ .seq = 0 };
+    if ((err = read_place(conn, out, diag)) != ERR_OK ||
+        (err = read_identity(conn, out, &found, diag)) != ERR_OK)
         return err;
     if (!found) {
-        *out = (struct store_identity){ .node_ref = uuid_random(), .instance_ref = *instance_ref };
+        out->node_ref = uuid_random();
+        out->instance_ref = *instance_ref;
+        out->created = true;
         return write_identity(conn, out, diag);
     }
     if (uuid_equal(&out->instance_ref, instance_ref))

@@ -60,10 +60,10 @@ enum err store_commit(struct store *store, const struct ledger_changes *changes,
 /* R11: this database's history is shorter than it was. In one transaction: draws a new node_ref,
  * remembers `former` (nil: the present one) first among the former selves, clears `refilled`, keeps
  * every record, enters `former` and the present node_ref as nodes that are still counted
- * (partner = true, not retired), and sets cursor, acknowledged, watermark and closed of all nodes to
- * zero, for they were those of the old node_ref. `former` already being the newest former self and
- * the database new (nothing to rename) only notes it. The store must be closed afterwards and the
- * state loaded again. */
+ * (partner = true, not retired), and sets cursor, acknowledged, watermark and closed of all nodes
+ * to zero, for they were those of the old node_ref. `former` already being the newest former self
+ * and the database new (nothing to rename) only notes it. The store must be closed afterwards and
+ * the state loaded again. */
 enum err store_rename(struct store *store, const struct uuid *former, struct uuid *node_ref,
                       struct diag *diag) MUST_USE;
 
