@@ -19,6 +19,7 @@ struct reader {
     unsigned headers_seen, kinds_seen; /* bits */
     bool version_seen;
     char *texts_end; /* where the next text goes in page->texts */
+    struct diag why; /* of an entitlement that was not taken */
 };
 
 /* ---- failures -------------------------------------------------------------------------------- */
@@ -79,10 +80,8 @@ static bool read_entitlement(struct reader *r, struct entitlement **out)
     enum err e = r->open_one(r->context, copy, out, &why);
     if (e == ERR_OK)
         return true;
-    if (r->err == ERR_OK)
-        r->err = diag_set(r->diag, ERR_PAGE_REFUSED, "the page has an entitlement: %s",
-                          why.text[0] ? why.text : err_info(e)->title);
-    return false;
+    diag_set(&r->why, e, "%s", why.text[0] ? why.text : err_info(e)->title);
+    return wire_fail(&r->scan, r->why.text);
 }
 
 static bool read_small(struct wire_scan *s, const struct page_field *field, int64_t *out)

@@ -13,7 +13,7 @@
 
 struct wire_scan {
     const char *begin, *at, *end;
-    const char *wrong; /* why it failed; a literal */
+    const char *wrong; /* why it failed; not owned */
 };
 
 /* Always false. */
