@@ -27,6 +27,7 @@ struct lease_row lease_to_row(const struct ledger *l, const struct lease *lease)
         .origin_ref = lease->origin->ref,
         .scope_ref = l->scopes.items[lease->scope]->ref,
         .count = lease->count,
+        .generation = lease->generation,
         .state = lease->state,
         .shared = lease->shared,
         .created_ms = lease->created_ms,
@@ -38,9 +39,72 @@ struct lease_row lease_to_row(const struct ledger *l, const struct lease *lease)
     };
 }
 
+struct origin_row origin_to_row(const struct ledger *l, const struct origin *origin)
+{
+    return (struct origin_row){
+        .origin_ref = origin->ref,
+        .generation = origin->generation,
+        .enrolled = origin->enrolled,
+        .created_ms = origin->created_ms,
+        .updated_ms = origin->updated_ms,
+        .updated_by = l->nodes[origin->updated_by].ref,
+        .seq = origin->seq,
+    };
+}
+
+struct move_row move_to_row(const struct ledger *l, const struct move *move)
+{
+    return (struct move_row){
+        .scope_ref = l->scopes.items[move->scope]->ref,
+        .giver = l->nodes[move->giver].ref,
+        .receiver = l->nodes[move->receiver].ref,
+        .moved = move->moved,
+        .seq = move->seq,
+    };
+}
+
+struct node_row node_to_row(const struct ledger *l, const struct node *node)
+{
+    return (struct node_row){
+        .node_ref = node->ref,
+        .retired = node->retired,
+        .drained = node->drained,
+        .heir = node->heir >= 0 ? l->nodes[node->heir].ref : (struct uuid){ { 0 } },
+        .retired_ms = node->retired_ms,
+        .wait_ms = node->wait_ms,
+        .longest_ms = node->longest_ms,
+        .seq = node->seq,
+        .partner = node->partner,
+        .closed = node->closed,
+        .watermark_ms = node->watermark_ms,
+        .acknowledged = node->acknowledged,
+        .cursor = node->cursor,
+    };
+}
+
+struct entitlement_row revision_to_row(const struct ledger *l, const struct revision *revision)
+{
+    return (struct entitlement_row){
+        .entitlement = revision->entitlement,
+        .installed_ms = revision->installed_ms,
+        .minter = l->nodes[revision->minter].ref,
+        .usable = revision->usable,
+        .seq = revision->seq,
+    };
+}
+
+/* The next change number, and a place in the feed. */
+static uint64_t renumber(struct ledger *l, enum feed_kind kind, void *record, uint64_t before)
+{
+    uint64_t seq = next_seq(l);
+
+    feed_add(l, kind, record, seq, before != 0);
+    return seq;
+}
+
 void lease_changed(struct ledger *l, struct lease *lease)
 {
-    lease->seq = next_seq(l);
+    lease->seq = renumber(l, FEED_LEASE, lease, lease->seq);
     if (!lease->row_at)
         lease->row_at = 1 + (uint32_t)ROW_NEW(l, leases, lease_count, lease_capacity);
     l->changes.leases[lease->row_at - 1] = lease_to_row(l, lease);
@@ -50,20 +114,13 @@ void origin_changed(struct ledger *l, struct origin *origin, const char *environ
 {
     const char *before = NULL;
 
-    origin->seq = next_seq(l);
+    origin->seq = renumber(l, FEED_ORIGIN, origin, origin->seq);
     if (!origin->row_at)
         origin->row_at = 1 + (uint32_t)ROW_NEW(l, origins, origin_count, origin_capacity);
     else
         before = l->changes.origins[origin->row_at - 1].environment;
-    l->changes.origins[origin->row_at - 1] = (struct origin_row){
-        .origin_ref = origin->ref,
-        .generation = origin->generation,
-        .enrolled = origin->enrolled,
-        .created_ms = origin->created_ms,
-        .updated_ms = origin->updated_ms,
-        .environment = environment ? environment : before,
-        .seq = origin->seq,
-    };
+    l->changes.origins[origin->row_at - 1] = origin_to_row(l, origin);
+    l->changes.origins[origin->row_at - 1].environment = environment ? environment : before;
 }
 
 void credit_changed(struct ledger *l, struct scope *scope, size_t node)
@@ -83,31 +140,32 @@ void credit_changed(struct ledger *l, struct scope *scope, size_t node)
     };
 }
 
-void move_changed(struct ledger *l, struct scope *scope, struct move *move)
+void move_changed(struct ledger *l, struct move *move)
 {
-    move->seq = next_seq(l);
+    move->seq = renumber(l, FEED_MOVE, move, move->seq);
     if (!move->row_at)
         move->row_at = 1 + (uint32_t)ROW_NEW(l, moves, move_count, move_capacity);
-    l->changes.moves[move->row_at - 1] = (struct move_row){
-        .scope_ref = scope->ref,
-        .giver = l->nodes[move->giver].ref,
-        .receiver = l->nodes[move->receiver].ref,
-        .moved = move->moved,
-        .seq = move->seq,
-    };
+    l->changes.moves[move->row_at - 1] = move_to_row(l, move);
+}
+
+void node_noted(struct ledger *l, struct node *node)
+{
+    must(node->seq);
+    if (!node->row_at)
+        node->row_at = 1 + (uint32_t)ROW_NEW(l, nodes, node_count, node_capacity);
+    l->changes.nodes[node->row_at - 1] = node_to_row(l, node);
 }
 
 void node_changed(struct ledger *l, struct node *node)
 {
-    node->seq = next_seq(l);
-    if (!node->row_at)
-        node->row_at = 1 + (uint32_t)ROW_NEW(l, nodes, node_count, node_capacity);
-    l->changes.nodes[node->row_at - 1] = (struct node_row){
-        .node_ref = node->ref,
-        .watermark_ms = node->watermark_ms,
-        .acknowledged = node->acknowledged,
-        .seq = node->seq,
-    };
+    node->seq = renumber(l, FEED_NODE, node, node->seq);
+    node_noted(l, node);
+}
+
+void self_noted(struct ledger *l)
+{
+    l->self_out = l->self;
+    l->changes.self = &l->self_out;
 }
 
 void scope_changed(struct ledger *l, struct scope *scope)
@@ -125,15 +183,24 @@ void scope_changed(struct ledger *l, struct scope *scope)
     };
 }
 
-void entitlement_changed(struct ledger *l, struct entitlement *e)
+void revision_noted(struct ledger *l, struct revision *revision)
 {
-    size_t at = ROW_NEW(l, entitlements, entitlement_count, entitlement_capacity);
+    struct ledger_changes *c = &l->changes;
 
-    l->changes.entitlements[at] = (struct entitlement_row){
-        .entitlement = entitlement_ref(e),
-        .installed_ms = l->now_ms,
-        .seq = next_seq(l),
-    };
+    must(revision->seq);
+    if (!revision->row_at)
+        revision->row_at =
+            1 + (uint32_t)ROW_NEW(l, entitlements, entitlement_count, entitlement_capacity);
+    else
+        entitlement_unref(c->entitlements[revision->row_at - 1].entitlement);
+    c->entitlements[revision->row_at - 1] = revision_to_row(l, revision);
+    entitlement_ref(revision->entitlement);
+}
+
+void revision_changed(struct ledger *l, struct revision *revision)
+{
+    revision->seq = renumber(l, FEED_REVISION, revision, revision->seq);
+    revision_noted(l, revision);
 }
 
 void lease_purged(struct ledger *l, const struct lease *lease)
@@ -153,7 +220,18 @@ bool ledger_changed(const struct ledger *l)
     const struct ledger_changes *c = &l->changes;
 
     return c->lease_count || c->origin_count || c->credit_count || c->move_count || c->node_count ||
-           c->entitlement_count || c->scope_count || c->purged_count;
+           c->entitlement_count || c->scope_count || c->purged_count || c->self;
+}
+
+static void forget_revision_rows(struct ledger *l)
+{
+    struct ledger_changes *c = &l->changes;
+
+    for (size_t i = 0; i < c->entitlement_count; i++) {
+        struct entitlement *e = c->entitlements[i].entitlement;
+        scope_revision(l, &e->entitlement_ref, e->revision)->row_at = 0;
+        entitlement_unref(e);
+    }
 }
 
 static void forget_scope_rows(struct ledger *l)
@@ -168,7 +246,7 @@ static void forget_scope_rows(struct ledger *l)
         for (size_t n = 0; n < l->node_count; n++)
             scope->credits[n].row_at = 0;
         for (size_t m = 0; m < scope->moves.count; m++)
-            scope->moves.items[m].row_at = 0;
+            scope->moves.items[m]->row_at = 0;
     }
 }
 
@@ -186,8 +264,9 @@ void ledger_changes_clear(struct ledger *l)
     for (size_t n = 0; n < l->node_count; n++)
         l->nodes[n].row_at = 0;
     forget_scope_rows(l);
-    for (size_t i = 0; i < c->entitlement_count; i++)
-        entitlement_unref(c->entitlements[i].entitlement);
+    forget_revision_rows(l);
+    c->self = NULL;
+    feed_compact(l);
     c->lease_count = c->origin_count = c->credit_count = c->move_count = 0;
     c->node_count = c->entitlement_count = c->scope_count = c->purged_count = 0;
 }

@@ -9,9 +9,11 @@ struct sums {
 static void check_due(const struct ledger *l, const struct lease *lease)
 {
     must(lease->holds || lease_seat_back(l, lease));
-    if (l->clock_alarm || l->due_ms <= l->now_ms)
+    if (l->clock_alarm || l->peer_suspect || l->due_ms <= l->now_ms)
         return;
     must(lease->holds == !lease_seat_back(l, lease));
+    if (!l->self.refilled || l->nodes[SELF].retired)
+        return;
     if (lease->state == LEASE_ACTIVE && lease->home == SELF && !lease->shared)
         must(l->now_ms < lease->expires_ms);
 }
@@ -24,7 +26,8 @@ static void check_lease(const struct ledger *l, const struct lease *lease)
     must((lease->state == LEASE_ACTIVE) == (lease->ended_ms == 0));
     must(lease->ended_expires_ms <= lease->expires_ms);
     must(lease->state != LEASE_ACTIVE || lease->holds);
-    must(!lease->holds || lease->home != SELF || lease->in_heap);
+    must(!lease->holds || !node_is_ours(l, lease->home) || lease->in_heap);
+    must(lease->state != LEASE_ACTIVE || lease->generation == lease->origin->generation);
     check_due(l, lease);
 }
 

@@ -13,6 +13,8 @@ static int64_t lease_length(const struct ledger *l, const struct scope *scope, i
 {
     int64_t length = l->conf.lease_max_ms;
 
+    if (l->self.lease_max_ms < length) /* R10: no longer than the partner knows of */
+        length = l->self.lease_max_ms;
     if (scope->feature->lease_max_ms < length)
         length = scope->feature->lease_max_ms;
     return asked_ms && asked_ms < length ? asked_ms : length;
@@ -117,7 +119,7 @@ static enum err find_by_feature(struct ledger *l, const struct grant_item *item,
                             "publishers %s and %s both have feature \"%s\": ask by scope_ref",
                             best->entitlement->publisher, scope->entitlement->publisher,
                             item->feature);
-        bool room = scope_free(scope) - taken(context, scope) >= item->count;
+        bool room = scope_free(l, scope) - taken(context, scope) >= item->count;
         int fit = room ? 2 : scope->seats >= item->count;
         if (fit > best_fit) {
             best = scope;
@@ -148,7 +150,7 @@ static enum err find_by_ref(struct ledger *l, const struct grant_item *item, str
 static enum err check_seats(struct ledger *l, struct scope *scope, int64_t count, int64_t taken,
                             struct ledger_result *r)
 {
-    int64_t free_now = scope_free(scope) - taken;
+    int64_t free_now = scope_free(l, scope) - taken;
 
     if (!scope->trusted)
         return deny(l, r, scope, ERR_ENT_UNTRUSTED,
@@ -165,10 +167,13 @@ static enum err check_seats(struct ledger *l, struct scope *scope, int64_t count
         return deny(l, r, scope, ERR_SEATS_PENDING,
                     "the seats were installed, but the peer has not acknowledged them yet");
     struct scope_view view = scope_to_view(l, scope);
-    int64_t at_peer = view.at_peer;
     entitlement_unref(view.entitlement);
-    if (free_now + at_peer >= count)
+    if (free_now + view.at_peer >= count)
         return deny(l, r, scope, ERR_SEATS_AT_PEER, "the free seats are held by the other node");
+    if (free_now + view.at_peer + view.locked >= count)
+        return deny(l, r, scope, ERR_NO_FREE_SEAT,
+                    "the free seats were left by a retired node that may have leased them out; "
+                    "they come back when its last lease must have ended");
     return deny(l, r, scope, ERR_NO_FREE_SEAT, "every seat is leased");
 }
 
@@ -239,6 +244,7 @@ static struct lease *carry_out(struct ledger *l, struct origin *origin, struct s
     lease->scope = scope->index;
     lease->count = (uint32_t)item->count;
     lease->home = SELF;
+    lease->generation = origin->generation;
     lease->shared = node_peer_listens(l);
     lease->created_ms = l->now_ms;
     lease->duration_ms = lease_length(l, scope, item->duration_ms);
@@ -287,20 +293,28 @@ static bool evidence_plausible(const struct lease_evidence *v)
     return v->created_ms > 0 && v->duration_ms > 0 && v->expires_ms >= v->created_ms;
 }
 
-/* R4: adoption: only of a shared lease of another home that is known here, and only in its time. */
+/* Whether this node may take over the lease that a token shows: only a shared one, of another home,
+ * in its time, and only if whoever signed the token counts on this node to tell of it (R3): one
+ * that was retired meanwhile would renew it unheard. */
+static bool adoptable(const struct ledger *l, const struct lease_evidence *v,
+                      const struct origin *origin)
+{
+    return v->adopt && uuid_equal(&v->adopter, &l->nodes[SELF].ref) &&
+           node_index(l, &v->home) > SELF && scope_find(l, &v->scope_ref) &&
+           l->now_ms < v->expires_ms && v->generation == origin->generation &&
+           evidence_plausible(v);
+}
+
 static void adopt(struct ledger *l, const struct lease_evidence *v, struct origin *origin)
 {
-    const struct scope *scope = scope_find(l, &v->scope_ref);
-    int home = node_index(l, &v->home);
-
-    if (!v->adopt || home <= SELF || !scope || l->now_ms >= v->expires_ms || !evidence_plausible(v))
-        return;
     struct lease *lease = lease_new(l);
+
     lease->ref = v->lease_ref;
     lease->origin = origin;
-    lease->scope = scope->index;
+    lease->scope = scope_find(l, &v->scope_ref)->index;
     lease->count = (uint32_t)v->count;
-    lease->home = (uint8_t)home;
+    lease->home = (uint8_t)node_index(l, &v->home);
+    lease->generation = origin->generation;
     lease->shared = true;
     lease->created_ms = v->created_ms;
     lease->duration_ms = v->duration_ms;
@@ -318,10 +332,10 @@ static void merge_evidence(struct ledger *l, const struct lease_evidence *v, str
     if (home < 0)
         return;
     struct lease *lease = lease_find(l, &v->lease_ref, (size_t)home);
-    if (!lease)
-        adopt(l, v, origin);
-    else if (lease->state == LEASE_ACTIVE)
+    if (lease && lease->state == LEASE_ACTIVE)
         lease_extend(l, lease, v->expires_ms);
+    else if (!lease && adoptable(l, v, origin))
+        adopt(l, v, origin);
 }
 
 /* The lease of this origin with this reference: the active one of the smallest home, else any. */
@@ -345,6 +359,23 @@ static struct lease *find_own(const struct ledger *l, const struct uuid *ref,
     return best;
 }
 
+/* The other node may still know a lease that this one does not: its home, or whom its token names.
+ */
+static bool other_may_know(const struct ledger *l, const struct lease_evidence *v)
+{
+    int home = node_index(l, &v->home), partner = node_partner(l);
+
+    if (partner < 0 || l->now_ms >= v->expires_ms)
+        return false;
+    return home == partner || (v->adopt && uuid_equal(&v->adopter, &l->nodes[partner].ref));
+}
+
+/* R11: this node signed it, at a change that its history does not have. */
+static bool from_lost_history(const struct ledger *l, const struct lease_evidence *v)
+{
+    return uuid_equal(&v->signer, &l->nodes[SELF].ref) && v->seq > l->seq;
+}
+
 /* Finds the lease that a client names, by reference and by the token it may show. */
 static enum err find_named(struct ledger *l, const struct origin_proof *proof,
                            const struct uuid *ref, const struct lease_evidence *evidence,
@@ -352,8 +383,13 @@ static enum err find_named(struct ledger *l, const struct origin_proof *proof,
 {
     struct origin *origin = NULL;
     char text[UUID_TEXT_SIZE];
-    enum err err = origin_prove(l, proof, &origin);
 
+    if (evidence && from_lost_history(l, evidence))
+        return diag_set(&r->diag, ERR_HISTORY_LOST,
+                        "a lease token names change %" PRIu64 " of this node, but there are only "
+                        "%" PRIu64,
+                        evidence->seq, l->seq);
+    enum err err = origin_prove(l, proof, &origin);
     if (err != ERR_OK)
         return err;
     uuid_format(ref, text);
@@ -367,6 +403,9 @@ static enum err find_named(struct ledger *l, const struct origin_proof *proof,
         return ERR_OK;
     if (evidence && uuid_equal(&evidence->home, &l->nodes[SELF].ref))
         return diag_set(&r->diag, ERR_LEASE_ENDED, "lease %s has ended and was purged", text);
+    if (evidence && other_may_know(l, evidence))
+        return diag_set(&r->diag, ERR_OTHER_NODE, "lease %s is not known here; ask the other node",
+                        text);
     return diag_set(&r->diag, ERR_LEASE_UNKNOWN, "this origin has no lease %s", text);
 }
 

@@ -55,13 +55,61 @@ static struct scope *scope_of(const struct ledger *l, const struct lease *lease)
     return l->scopes.items[lease->scope];
 }
 
+/* R10: when a retired node can no longer have anything to say in this lease: never had, for one
+ * that it never knew or where its W is past; when its wait is over; or, for a drained one, when the
+ * times that it told are over on its clock as well. */
+static int64_t silent_from(const struct ledger *l, const struct node *node,
+                           const struct lease *lease)
+{
+    if (lease->home == SELF && (!node->partner || lease->created_ms > node->retired_ms))
+        return 0;
+    if (node->partner && node->watermark_ms >= lease->expires_ms)
+        return 0;
+    return node->drained ? lease->expires_ms + l->conf.skew_max_ms : node->wait_ms;
+}
+
+static bool is_private(const struct lease *lease)
+{
+    return !lease->shared && lease->home == SELF;
+}
+
+int64_t lease_due(const struct ledger *l, const struct lease *lease)
+{
+    int64_t due_ms = lease->expires_ms;
+
+    for (size_t i = 1; i < l->node_count && !is_private(lease); i++) {
+        int64_t from_ms = l->nodes[i].retired ? silent_from(l, &l->nodes[i], lease) : 0;
+        if (from_ms > due_ms)
+            due_ms = from_ms;
+    }
+    return due_ms;
+}
+
 /* True once the lease's time is over on every clock on which somebody may have prolonged it: its
- * home's for a private one; for a shared one also W[home][j] of every other node j it ever knew. */
+ * home's for a private one; for a shared one also W of the partner (R7), and R10 for retired ones.
+ */
 static bool time_is_over(const struct ledger *l, const struct lease *lease)
 {
     if (l->now_ms < lease->expires_ms)
         return false;
-    return !lease->shared || node_least_watermark(l) >= lease->expires_ms; /* R7 */
+    if (is_private(lease))
+        return true;
+    return node_least_watermark(l) >= lease->expires_ms && l->now_ms >= lease_due(l, lease);
+}
+
+/* R6: every other node has acknowledged the end; for retired ones R10. */
+static bool end_acknowledged(const struct ledger *l, const struct lease *lease)
+{
+    if (node_least_acknowledged(l) < lease->seq)
+        return false;
+    for (size_t i = 1; i < l->node_count; i++) {
+        const struct node *node = &l->nodes[i];
+        if (!node->retired || node->drained || (node->partner && node->acknowledged >= lease->seq))
+            continue;
+        if (l->now_ms < silent_from(l, node, lease))
+            return false;
+    }
+    return true;
 }
 
 static enum seat_return seat_policy(const struct ledger *l, const struct lease *lease)
@@ -82,13 +130,12 @@ bool lease_seat_back(const struct ledger *l, const struct lease *lease)
 {
     if (lease->state == LEASE_ACTIVE)
         return false;
-    if (lease->state == LEASE_EXPIRED || lease->home != SELF)
+    if (lease->state == LEASE_EXPIRED || !node_is_ours(l, lease->home))
         return true; /* what is held at another home is that home's business */
     if (seat_policy(l, lease) == SEAT_RETURN_ACKNOWLEDGED) { /* R6 */
-        if (!lease->shared)
+        if (is_private(lease))
             return true;
-        if (lease->expires_ms == lease->ended_expires_ms &&
-            node_least_acknowledged(l) >= lease->seq)
+        if (lease->expires_ms == lease->ended_expires_ms && end_acknowledged(l, lease))
             return true;
     }
     return time_is_over(l, lease);
@@ -104,10 +151,12 @@ static void seat_heap_push(struct ledger *l, struct lease *lease)
 {
     struct scope *scope = scope_of(l, lease);
 
-    must(!lease->in_heap && lease->home == SELF);
-    heap_push(lease->shared ? &scope->shared_due : &scope->private_due, lease->expires_ms, lease);
+    int64_t at_ms = lease_due(l, lease);
+
+    must(!lease->in_heap && node_is_ours(l, lease->home));
+    heap_push(is_private(lease) ? &scope->private_due : &scope->shared_due, at_ms, lease);
     lease->in_heap = true;
-    due_at(l, lease->expires_ms);
+    due_at(l, at_ms);
 }
 
 static void grave_push(struct ledger *l, struct lease *lease)
@@ -127,7 +176,7 @@ static void seat_take(struct ledger *l, struct lease *lease)
     scope->held[lease->home] += lease->count;
     if (lease->state != LEASE_ACTIVE)
         scope->waiting += lease->count;
-    if (lease->home == SELF)
+    if (node_is_ours(l, lease->home) && !lease->in_heap)
         seat_heap_push(l, lease);
 }
 
@@ -182,8 +231,8 @@ static void unacked_push(struct ledger *l, struct lease *lease)
 
 static bool waits_for_acknowledgement(const struct ledger *l, const struct lease *lease)
 {
-    return lease->state != LEASE_ACTIVE && lease->holds && lease->home == SELF && lease->shared &&
-           seat_policy(l, lease) == SEAT_RETURN_ACKNOWLEDGED;
+    return lease->state != LEASE_ACTIVE && lease->holds && node_is_ours(l, lease->home) &&
+           !is_private(lease) && seat_policy(l, lease) == SEAT_RETURN_ACKNOWLEDGED;
 }
 
 static struct lease *unacked_pop(struct ledger *l)
@@ -243,19 +292,21 @@ void lease_extend(struct ledger *l, struct lease *lease, int64_t expires_ms)
     if (expires_ms <= lease->expires_ms)
         return;
     lease->expires_ms = expires_ms;
+    lease->via = SELF;
     lease_changed(l, lease);
 }
 
-/* R5: ended is final. */
-void lease_end(struct ledger *l, struct lease *lease, enum lease_state state)
+void lease_end_as(struct ledger *l, struct lease *lease, enum lease_state state, int64_t ended_ms,
+                  int64_t ended_expires_ms)
 {
     struct scope *scope = scope_of(l, lease);
 
     must(lease->state == LEASE_ACTIVE && state != LEASE_ACTIVE && lease->holds);
-    must(state != LEASE_EXPIRED || lease->home == SELF); /* R7 */
+    must(ended_ms > 0 && ended_expires_ms > 0 && ended_expires_ms <= lease->expires_ms);
     lease->state = (uint8_t)state;
-    lease->ended_ms = l->now_ms;
-    lease->ended_expires_ms = lease->expires_ms;
+    lease->ended_ms = ended_ms;
+    lease->ended_expires_ms = ended_expires_ms;
+    lease->via = SELF;
     origin_unlink(lease);
     scope->active--;
     l->active_count--;
@@ -267,6 +318,13 @@ void lease_end(struct ledger *l, struct lease *lease, enum lease_state state)
     scope->waiting += lease->count;
     if (waits_for_acknowledgement(l, lease))
         unacked_push(l, lease);
+}
+
+/* R5: ended is final. */
+void lease_end(struct ledger *l, struct lease *lease, enum lease_state state)
+{
+    must(state != LEASE_EXPIRED || node_is_ours(l, lease->home)); /* R7 */
+    lease_end_as(l, lease, state, l->now_ms, lease->expires_ms);
 }
 
 static void waiting_over(struct ledger *l, struct lease *lease)
@@ -297,12 +355,10 @@ static void seat_take_again(struct ledger *l, struct lease *lease)
 {
     struct scope *scope = scope_of(l, lease);
 
-    must(!lease->holds && lease->home == SELF);
+    must(!lease->holds && node_is_ours(l, lease->home));
     lease->holds = true;
-    scope->held[SELF] += lease->count;
+    scope->held[lease->home] += lease->count;
     scope->waiting += lease->count;
-    if (!lease->in_heap)
-        seat_heap_push(l, lease);
 }
 
 static void graves_drop_holders(struct ledger *l)
@@ -317,33 +373,65 @@ static void graves_drop_holders(struct ledger *l)
     heap_rebuild(&l->graves);
 }
 
-/* A revision says otherwise when seats come back (R6). It holds for what ended before it as well: a
- * node that loads sees only what is in force. */
-void lease_settle_policy(struct ledger *l, const struct scope *scope)
+static void settle_one(struct ledger *l, struct lease *lease)
 {
+    bool back = lease_seat_back(l, lease);
+
+    if (lease->holds && back)
+        waiting_over(l, lease);
+    else if (!lease->holds && !back)
+        seat_take_again(l, lease);
+    if (lease->holds && node_is_ours(l, lease->home) && !lease->in_heap)
+        seat_heap_push(l, lease);
+    if (waits_for_acknowledgement(l, lease))
+        unacked_push(l, lease);
+}
+
+static void heaps_clear(struct scope *scope)
+{
+    struct heap *heaps[] = { &scope->private_due, &scope->shared_due };
+
+    for (size_t i = 0; i < ARRAY_SIZE(heaps); i++) {
+        for (size_t j = 0; j < heaps[i]->count; j++)
+            heaps[i]->entries[j].lease->in_heap = false;
+        heaps[i]->count = 0;
+    }
+}
+
+/* What holds for a lease that ends now holds for those that ended before as well: a node that loads
+ * sees only what is in force. */
+void lease_settle_all(struct ledger *l)
+{
+    if (l->loading)
+        return;
     while (l->unacked_first)
         unacked_pop(l);
+    for (size_t i = 0; i < l->scopes.count; i++)
+        heaps_clear(l->scopes.items[i]);
     for (size_t i = 0; i < l->leases.capacity; i++) {
-        struct lease *lease = l->leases.slots[i];
-        if (!lease || lease->state == LEASE_ACTIVE)
-            continue;
-        bool back = lease_seat_back(l, lease);
-        if (lease->scope == scope->index && lease->holds && back)
-            waiting_over(l, lease);
-        else if (lease->scope == scope->index && !lease->holds && !back)
-            seat_take_again(l, lease);
-        if (waits_for_acknowledgement(l, lease))
-            unacked_push(l, lease);
+        if (l->leases.slots[i])
+            settle_one(l, l->leases.slots[i]);
     }
     graves_drop_holders(l);
     lease_sort_unacked(l);
+    due_at(l, l->now_ms);
+}
+
+/* Only the partner's watermark can end it (R7). */
+static bool waits_for_partner(const struct ledger *l, const struct lease *lease)
+{
+    return lease->holds && !is_private(lease) && lease_due(l, lease) <= l->now_ms &&
+           node_least_watermark(l) < lease->expires_ms;
 }
 
 /* Takes what is due off one heap. */
-static void expire_heap(struct ledger *l, struct heap *heap, int64_t until_ms)
+static void expire_heap(struct ledger *l, struct heap *heap, bool shared)
 {
-    while (heap_top_ms(heap) <= until_ms && l->changes.lease_count < EXPIRE_EACH_BATCH) {
-        struct lease *lease = heap_pop(heap).lease;
+    while (heap_top_ms(heap) <= l->now_ms && l->changes.lease_count < EXPIRE_EACH_BATCH) {
+        struct lease *lease = heap->entries[0].lease;
+        if (shared && waits_for_partner(l, lease))
+            return;
+        heap_pop(heap);
         lease->in_heap = false;
         if (!lease->holds)
             continue; /* its seat came back before its time */
@@ -361,27 +449,42 @@ static int64_t min_ms(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
+/* R10: the end of a wait changes what retired nodes can still have to say. */
+static void settle_waits(struct ledger *l)
+{
+    if (node_next_wait(l, l->settled_ms) > l->now_ms)
+        return;
+    l->settled_ms = l->now_ms;
+    lease_settle_all(l);
+    scope_mints_settle(l);
+}
+
+static void expire_scope(struct ledger *l, struct scope *scope)
+{
+    expire_heap(l, &scope->private_due, false);
+    expire_heap(l, &scope->shared_due, true);
+    due_at(l, heap_top_ms(&scope->private_due));
+    if (scope->shared_due.count && !waits_for_partner(l, scope->shared_due.entries[0].lease))
+        due_at(l, heap_top_ms(&scope->shared_due));
+}
+
 void lease_expire_due(struct ledger *l)
 {
     bool more;
 
-    if (l->clock_alarm || l->now_ms < l->due_ms) /* R1: an alarm pauses R7 */
+    /* R1: an alarm pauses R7. Who has no history, or is retired, decides nothing (R10, R11). */
+    if (l->clock_alarm || l->peer_suspect || l->now_ms < l->due_ms || !l->self.refilled ||
+        l->nodes[SELF].retired)
         return;
-    int64_t shared_until_ms = min_ms(l->now_ms, node_least_watermark(l));
+    settle_waits(l);
     l->due_ms = INT64_MAX;
-    for (size_t i = 0; i < l->scopes.count; i++) {
-        struct scope *scope = l->scopes.items[i];
-        expire_heap(l, &scope->private_due, l->now_ms);
-        expire_heap(l, &scope->shared_due, shared_until_ms);
-        due_at(l, heap_top_ms(&scope->private_due));
-        int64_t shared_ms = heap_top_ms(&scope->shared_due);
-        if (shared_ms > l->now_ms || shared_ms <= shared_until_ms) /* else the peer must move it */
-            due_at(l, shared_ms);
-    }
+    for (size_t i = 0; i < l->scopes.count; i++)
+        expire_scope(l, l->scopes.items[i]);
     lease_settle_acknowledged(l);
     if (l->changes.purged_count < PURGE_EACH_BATCH)
         lease_purge(l, PURGE_EACH_BATCH - l->changes.purged_count, false, &more);
     due_at(l, heap_top_ms(&l->graves));
+    due_at(l, node_next_wait(l, l->now_ms));
 }
 
 /* The earliest instant at which time alone may bring a seat back. */
@@ -393,7 +496,7 @@ int64_t lease_next_back(struct ledger *l, struct scope *scope)
     for (size_t i = 0; i < ARRAY_SIZE(heaps); i++) {
         while (heaps[i]->count) {
             struct lease *lease = heaps[i]->entries[0].lease;
-            if (lease->holds && lease->expires_ms == heaps[i]->entries[0].at_ms)
+            if (lease->holds && lease_due(l, lease) == heaps[i]->entries[0].at_ms)
                 break;
             heap_pop(heaps[i]);
             lease->in_heap = false;
@@ -409,15 +512,17 @@ int64_t lease_next_back(struct ledger *l, struct scope *scope)
 static bool may_purge(const struct ledger *l, const struct lease *lease)
 {
     must(!lease->holds && lease->state != LEASE_ACTIVE);
-    return l->now_ms >= lease->expires_ms && node_least_watermark(l) >= lease->expires_ms &&
-           node_least_acknowledged(l) >= lease->seq && !lease->row_at && !lease->in_heap &&
-           !lease->next && l->unacked_last != lease;
+    return l->now_ms >= lease_due(l, lease) && node_least_watermark(l) >= lease->expires_ms &&
+           end_acknowledged(l, lease) && !lease->row_at && !lease->in_heap && !lease->next &&
+           l->unacked_last != lease;
 }
 
 static void purge_one(struct ledger *l, struct lease *lease)
 {
     lease_purged(l, lease);
     table_remove(&l->leases, lease);
+    lease->seq = 0; /* its entry in the feed is out of date */
+    l->feed.stale++;
     lease->next = l->free_leases;
     l->free_leases = lease;
 }
@@ -455,4 +560,38 @@ size_t lease_purge(struct ledger *l, size_t limit, bool at_once, bool *more)
     graves->count = kept;
     heap_rebuild(graves);
     return purged;
+}
+
+/* R9: one reference, granted at both nodes: the same request, of the same machine. */
+static bool doubles(const struct lease *a, const struct lease *b)
+{
+    return a != b && a->state == LEASE_ACTIVE && b->state == LEASE_ACTIVE &&
+           a->origin == b->origin && a->scope == b->scope && a->count == b->count;
+}
+
+/* The one of the smaller home stands, if it can be extended to what was told of the other (R4):
+ * else both stand until they end. */
+static bool supersede_one(struct ledger *l, struct lease *lease, struct lease *other)
+{
+    if (!doubles(lease, other) || !node_is_ours(l, lease->home) ||
+        uuid_compare(&l->nodes[other->home].ref, &l->nodes[lease->home].ref) >= 0 ||
+        l->now_ms >= other->expires_ms)
+        return false;
+    lease_extend(l, other, lease->expires_ms);
+    lease_end(l, lease, LEASE_SUPERSEDED);
+    return true;
+}
+
+void lease_supersede(struct ledger *l, const struct uuid *ref)
+{
+    size_t at, at_other;
+
+    for (struct lease *p = table_first(&l->leases, ref, &at); p;
+         p = table_next(&l->leases, ref, &at)) {
+        for (struct lease *q = table_first(&l->leases, ref, &at_other); q;
+             q = table_next(&l->leases, ref, &at_other)) {
+            if (supersede_one(l, p, q))
+                break;
+        }
+    }
 }

@@ -22,11 +22,12 @@ struct ledger *ledger_new(const struct ledger_conf *conf)
 
     must(!uuid_is_nil(&conf->self) && conf->lease_max_ms >= LEASE_DURATION_MIN_MS);
     must(conf->ended_keep_ms >= 0);
+    must(conf->skew_max_ms >= 0);
     l->conf = *conf;
     l->due_ms = INT64_MAX;
     l->loading = true;
-    l->nodes[SELF].ref = conf->self;
-    l->node_count = 1;
+    l->self.refilled = !conf->peer_expected; /* unless a stored row says otherwise */
+    node_learn(l, &conf->self);
     table_init(&l->scopes_by_ref, conf->hash_seed);
     table_init(&l->origins, conf->hash_seed);
     table_init(&l->leases, conf->hash_seed);
@@ -39,6 +40,7 @@ struct ledger *ledger_free(struct ledger *l)
     if (!l)
         return NULL;
     changes_fini(l);
+    feed_fini(&l->feed);
     lease_free_all(l);
     for (size_t i = 0; i < l->origins.capacity; i++)
         mem_free(l->origins.slots[i]);
@@ -55,7 +57,9 @@ uint64_t ledger_seq(const struct ledger *l)
 
 int64_t ledger_next_due(const struct ledger *l)
 {
-    return l->clock_alarm ? INT64_MAX : l->due_ms; /* R1: R7 pauses until a tick says otherwise */
+    return l->clock_alarm || l->peer_suspect
+               ? INT64_MAX
+               : l->due_ms; /* R1: R7 pauses until a tick says otherwise */
 }
 
 struct ledger_counts ledger_counts(const struct ledger *l)
@@ -78,6 +82,7 @@ void ledger_result_fini(struct ledger_result *r)
     mem_free(r->leases);
     mem_free(r->scopes);
     mem_free(r->released);
+    ledger_page_free(r->page);
     *r = (struct ledger_result){ .err = r->err };
 }
 
@@ -91,11 +96,13 @@ void result_add_lease(const struct ledger *l, struct ledger_result *r, const str
                       bool created)
 {
     const struct scope *scope = l->scopes.items[lease->scope];
+    int partner = lease->shared ? node_partner(l) : -1;
 
     r->leases[r->lease_count++] = (struct lease_view){
         .row = lease_to_row(l, lease),
         .entitlement = entitlement_ref(scope->entitlement),
         .feature = scope->feature->name,
+        .adopter = partner >= 0 ? l->nodes[partner].ref : (struct uuid){ { 0 } },
         .created = created,
     };
 }
@@ -179,7 +186,7 @@ static void step_install(struct ledger *l, const struct ledger_event *e, struct 
     struct entitlement *ent = e->install.entitlement;
     uint64_t before = l->seq;
 
-    r->err = scope_install(l, ent, true, &r->diag);
+    r->err = scope_install(l, ent, &r->diag);
     if (r->err != ERR_OK)
         return;
     r->created = l->seq != before;
@@ -196,74 +203,6 @@ static void step_scopes(struct ledger *l, const struct ledger_event *e, struct l
     (void)e;
     for (size_t i = 0; i < l->scopes.count; i++)
         result_add_scope(l, r, l->scopes.items[i]);
-}
-
-/* R2: a move of k needs free(i) >= k; it is durable here before the receiver hears of it (R13). */
-static void step_move(struct ledger *l, const struct ledger_event *e, struct ledger_result *r)
-{
-    struct scope *scope = scope_find(l, &e->move.scope_ref);
-    int receiver = node_index(l, &e->move.receiver);
-
-    must(e->move.count > 0);
-    if (!scope || receiver <= SELF) {
-        r->err = diag_set(&r->diag, !scope ? ERR_SCOPE_UNKNOWN : ERR_BAD_FIELD,
-                          !scope ? "the scope is not known" : "the receiver is no other node");
-        return;
-    }
-    if (scope_free(scope) < e->move.count) {
-        result_add_scope(l, r, scope);
-        r->err = diag_set(&r->diag, ERR_NO_FREE_SEAT, "only %" PRId64 " seats are free here",
-                          scope_free(scope));
-        return;
-    }
-    struct move *move = scope_move(scope, SELF, (size_t)receiver);
-    move->moved += e->move.count;
-    move_changed(l, scope, move);
-}
-
-/* What another node says of itself is refused if it cannot be true. */
-static enum err check_peer(const struct ledger *l, const struct ledger_event *e, struct diag *diag)
-{
-    int known = node_index(l, &e->peer.node_ref);
-
-    if (known == SELF)
-        return diag_set(diag, ERR_BAD_FIELD, "that node is this node");
-    if (known < 0 && l->node_count == LEDGER_NODES_MAX)
-        return diag_set(diag, ERR_BAD_FIELD, "the instance has had %d nodes, which is the limit",
-                        LEDGER_NODES_MAX);
-    if (e->peer.stated && e->peer.acknowledged > l->seq)
-        return diag_set(diag, ERR_BAD_FIELD,
-                        "it acknowledges change %" PRIu64 ", but there are only %" PRIu64,
-                        e->peer.acknowledged, l->seq);
-    if (e->peer.stated && e->peer.watermark_ms < 0)
-        return diag_set(diag, ERR_BAD_FIELD, "its watermark %" PRId64 " is no time",
-                        e->peer.watermark_ms);
-    return ERR_OK;
-}
-
-/* R8: W and seen never go back, and nobody has seen what was not written. A node is written down
- * when it is first heard of, for R7 counts every one that was ever known. */
-static void step_peer(struct ledger *l, const struct ledger_event *e, struct ledger_result *r)
-{
-    r->err = check_peer(l, e, &r->diag);
-    if (r->err != ERR_OK)
-        return;
-    struct node *node = &l->nodes[node_learn(l, &e->peer.node_ref)];
-    if (!node->seq)
-        node_changed(l, node);
-    if (e->peer.fetched)
-        node->fetched_ms = l->now_ms;
-    if (!e->peer.stated)
-        return;
-    if (e->peer.watermark_ms > node->watermark_ms)
-        node->watermark_ms = e->peer.watermark_ms;
-    if (e->peer.acknowledged > node->acknowledged)
-        node->acknowledged = e->peer.acknowledged;
-    node_changed(l, node);
-    lease_settle_acknowledged(l);
-    scope_mints_settle(l);
-    l->due_ms = l->now_ms; /* the watermark may let shared leases expire */
-    lease_expire_due(l);
 }
 
 typedef void step_function(struct ledger *, const struct ledger_event *, struct ledger_result *);
@@ -283,9 +222,43 @@ static step_function *const steps[LEDGER_EVENTS] = {
     [LEDGER_PURGE] = step_purge,
     [LEDGER_INSTALL] = step_install,
     [LEDGER_SCOPES] = step_scopes,
-    [LEDGER_MOVE] = step_move,
-    [LEDGER_PEER] = step_peer,
+    [LEDGER_INTRODUCE] = request_introduce,
+    [LEDGER_MEET] = request_meet,
+    [LEDGER_DISMISSED] = request_dismissed,
+    [LEDGER_PAGE] = request_page,
+    [LEDGER_MERGE] = request_merge,
+    [LEDGER_GIVE] = request_give,
+    [LEDGER_RETIRE] = request_retire,
+    [LEDGER_DRAIN] = request_drain,
+    [LEDGER_RESUME] = request_resume,
 };
+
+/* What a node that decides nothing still does: it reads, and talks with its peer and its operator.
+ */
+static bool decides(enum ledger_event_kind kind)
+{
+    return kind < LEDGER_INTRODUCE && kind != LEDGER_TICK && kind != LEDGER_SCOPES;
+}
+
+static enum err refusal(const struct ledger *l, struct diag *diag)
+{
+    switch (node_self_state(l)) {
+    case SELF_SERVING:
+        return ERR_OK;
+    case SELF_RETIRED: /* R10 */
+        return diag_set(diag, ERR_NODE_RETIRED,
+                        "this node was retired for good; to bring the machine back, stop it, empty "
+                        "its database and start it");
+    case SELF_UNFILLED: /* R11 */
+        return diag_set(diag, ERR_NODE_UNFILLED,
+                        "this node waits for the other one to tell it what was decided");
+    case SELF_DRAINED:
+        return diag_set(diag, ERR_NODE_DRAINED, "this node was drained; the other one serves");
+    default:
+        return diag_set(diag, ERR_NODE_DRAINED,
+                        "this node was drained and goes on once the other one has heard of it");
+    }
+}
 
 void ledger_step(struct ledger *l, const struct ledger_event *e, struct ledger_result *r)
 {
@@ -295,6 +268,9 @@ void ledger_step(struct ledger *l, const struct ledger_event *e, struct ledger_r
     *r = (struct ledger_result){ .err = ERR_OK, .now_ms = e->now_ms };
     if (e->kind != LEDGER_TICK)
         lease_expire_due(l);
-    steps[e->kind](l, e, r);
+    if (decides(e->kind))
+        r->err = refusal(l, &r->diag);
+    if (r->err == ERR_OK)
+        steps[e->kind](l, e, r);
     must(r->err == ERR_OK || r->lease_count == 0);
 }

@@ -33,9 +33,9 @@
 #define LEASE_ITEMS_MAX       64 /* leases of one request */
 #define LEASE_DURATION_MIN_MS 1000
 #define ORIGIN_LEASES_MAX     1000 /* active leases of one origin */
-#define PEER_FETCH_RECENT_MS 8000 /* R3: a peer that fetched longer ago misses new leases */
-#define PAGE_ROWS_MAX        5000 /* rows of one page for the peer */
-#define FORMER_SELVES_MAX    4    /* names under which a node introduces itself (R11) */
+#define PEER_FETCH_RECENT_MS  8000 /* R3: a peer that fetched longer ago misses new leases */
+#define PAGE_ROWS_MAX         5000 /* rows of one page for the peer */
+#define FORMER_SELVES_MAX     4    /* names under which a node introduces itself (R11) */
 
 /* ---- rows: what is stored, and what a peer is told ------------------------------------------- */
 
@@ -54,7 +54,8 @@ const char *lease_state_name(enum lease_state state); /* "active", "released", �
 struct lease_row {
     struct uuid lease_ref, home, origin_ref, scope_ref;
     int64_t count;
-    uint32_t generation; /* of its origin, when it was granted: an older one than the origin's ends */
+    uint32_t
+        generation; /* of its origin, when it was granted: an older one than the origin's ends */
     enum lease_state state;
     bool shared;              /* R3: may be adopted by another node */
     int64_t created_ms;       /* home's clock */
@@ -65,8 +66,9 @@ struct lease_row {
     uint64_t seq;
 };
 
-/* ended_expires_ms of a lease that ended here because its origin turned out to be deleted elsewhere:
- * whether a renewal came before or after is not known, so its seat comes back as by R7. */
+/* ended_expires_ms of a lease that ended here because its origin turned out to be deleted
+ * elsewhere: whether a renewal came before or after is not known, so its seat comes back as by R7.
+ */
 #define ENDED_UNORDERED_MS 1
 
 /* generation: how often the reference was deleted by an operator. Secrets and auth tokens name the
@@ -162,19 +164,20 @@ struct ledger_changes {
     uint64_t seq; /* change number after this batch */
 };
 
-/* ---- pages: what one node tells the other (R8) ------------------------------------------------- */
+/* ---- pages: what one node tells the other (R8) -------------------------------------------------
+ */
 
 /* Changes of `sender` after number `since` up to `upto`, each record in its newest form, for
  * `receiver` alone. Records whose present form came from the receiver are left out. */
 struct ledger_page {
     struct uuid sender, receiver;
     uint64_t since, upto;
-    int64_t now_ms;        /* sender's ledger clock */
-    bool refilled, fresh;  /* R11, of the sender: may refill others; has never had a history */
-    bool complete;         /* nothing is left after `upto`: the next three are stated */
-    bool closed;           /* R10: drained; decides nothing more */
-    int64_t watermark_ms;  /* R8: W */
-    uint64_t acknowledged; /* R8: `seen`, a change number of the receiver */
+    int64_t now_ms;         /* sender's ledger clock */
+    bool refilled, fresh;   /* R11, of the sender: may refill others; has never had a history */
+    bool complete;          /* nothing is left after `upto`: the next three are stated */
+    bool closed;            /* R10: drained; decides nothing more */
+    int64_t watermark_ms;   /* R8: W */
+    uint64_t acknowledged;  /* R8: `seen`, a change number of the receiver */
     struct node_row *nodes; /* only the replicated part; the sender itself among them */
     struct entitlement_row *entitlements; /* references are the page's */
     struct move_row *moves;
@@ -214,9 +217,9 @@ enum ledger_event_kind {
     LEDGER_REVOKE,        /* R5, by an operator */
     LEDGER_ORIGIN_DELETE, /* by an operator, with its leases */
     LEDGER_ORIGINS_DELETE,
-    LEDGER_PURGE,   /* R5: drops ended records that may be dropped */
-    LEDGER_INSTALL, /* R2: an entitlement */
-    LEDGER_SCOPES,  /* reads the state of all scopes */
+    LEDGER_PURGE,     /* R5: drops ended records that may be dropped */
+    LEDGER_INSTALL,   /* R2: an entitlement */
+    LEDGER_SCOPES,    /* reads the state of all scopes */
     LEDGER_INTRODUCE, /* R11: how this node introduces itself */
     LEDGER_MEET,      /* R11: another node introduces itself */
     LEDGER_DISMISSED, /* R10: the partner says that this node was retired */
@@ -251,9 +254,10 @@ struct lease_evidence {
     int64_t count, created_ms, duration_ms, expires_ms;
     uint32_t generation;
     bool adopt;
-    struct uuid adopter; /* the only node that may: its signer's partner at that time; nil: nobody */
-    struct uuid signer;  /* who signed it … */
-    uint64_t seq;        /* … at which change number of its own (R11) */
+    struct uuid
+        adopter;        /* the only node that may: its signer's partner at that time; nil: nobody */
+    struct uuid signer; /* who signed it … */
+    uint64_t seq;       /* … at which change number of its own (R11) */
 };
 
 struct ledger_event {
@@ -313,7 +317,8 @@ struct ledger_event {
             int64_t wanted; /* at least 1 */
         } give;
         struct {
-            struct uuid node_ref; /* nil: every node that this one still counts, its former self too */
+            struct uuid
+                node_ref; /* nil: every node that this one still counts, its former self too */
         } retire;
     };
 };
@@ -334,8 +339,8 @@ struct scope_view {
     int64_t free_here;               /* grantable by this node now, never negative */
     int64_t pending;                 /* minted, but not usable yet (R2) */
     int64_t at_peer;                 /* credits that the partner has free, as far as known */
-    int64_t locked;                  /* free credits of retired nodes whose wait is not over (R10) */
-    int64_t locked_until_ms;         /* when the last of them comes free; 0: none */
+    int64_t locked;             /* free credits of retired nodes whose wait is not over (R10) */
+    int64_t locked_until_ms;    /* when the last of them comes free; 0: none */
     int64_t next_back_ms;       /* earliest instant at which a seat may come back; 0: none held */
     int64_t begins_ms, ends_ms; /* of the entitlement */
     bool trusted;               /* its publisher is (still) trusted here */
@@ -435,10 +440,10 @@ const char *self_state_name(enum self_state state); /* "serving", "unfilled", �
 
 struct ledger_pair {
     enum self_state self;
-    struct uuid partner;  /* the one live partner; nil: none */
-    bool partner_closed;  /* R10: retiring it needs no wait */
-    bool partner_listens; /* R3: it fetched recently */
-    bool clock_suspect;   /* R1: its clock is further off than skew_max_ms */
+    struct uuid partner;         /* the one live partner; nil: none */
+    bool partner_closed;         /* R10: retiring it needs no wait */
+    bool partner_listens;        /* R3: it fetched recently */
+    bool clock_suspect;          /* R1: its clock is further off than skew_max_ms */
     int64_t clock_difference_ms; /* its clock less ours, when its last page came */
     uint64_t cursor;             /* of its changes, merged here */
     uint64_t acknowledged;       /* of our changes, merged there */

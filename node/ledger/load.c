@@ -4,12 +4,15 @@
 
 #include "ledger/state.h"
 
-static enum err note_seq(struct ledger *l, uint64_t seq, uint64_t *out)
+static enum err note_seq(struct ledger *l, uint64_t seq, uint64_t *out, enum feed_kind kind,
+                         void *record)
 {
     must(l->loading);
     if (seq > l->seq)
         l->seq = seq; /* compared with the stored number in ledger_load_done() */
     *out = seq;
+    if (seq && record)
+        feed_add(l, kind, record, seq, false);
     return ERR_OK;
 }
 
@@ -22,31 +25,74 @@ static enum err corrupt(struct diag *diag, const char *table, const struct uuid 
     return diag_set(diag, ERR_STORE_CORRUPT, "table %s, row %s: %s", table, text, why);
 }
 
-enum err ledger_load_entitlement(struct ledger *l, struct entitlement *e, int64_t installed_ms,
-                                 uint64_t seq, bool trusted, struct diag *diag)
+enum err ledger_load_self(struct ledger *l, const struct self_row *row, struct diag *diag)
 {
-    uint64_t ignored;
+    must(l->loading);
+    if (row->lease_max_ms < 0)
+        return diag_set(diag, ERR_STORE_CORRUPT, "table self: its longest lease is no time");
+    l->self = *row;
+    return ERR_OK;
+}
 
-    if (installed_ms <= 0)
-        return corrupt(diag, "entitlement", &e->entitlement_ref, "it was never installed");
-    if (scope_install(l, e, trusted, diag) != ERR_OK)
-        return ERR_STORE_CORRUPT;
-    return note_seq(l, seq, &ignored);
+/* Nodes name each other as heirs, so all are learned before any is read. */
+static int load_heir(struct ledger *l, const struct node_row *row)
+{
+    return uuid_is_nil(&row->heir) ? -1 : node_learn(l, &row->heir);
+}
+
+static const char *node_row_fault(const struct node_row *row)
+{
+    if (row->watermark_ms < 0)
+        return "its watermark is no time";
+    if (row->longest_ms < 0 || row->retired_ms < 0 || row->wait_ms < row->retired_ms)
+        return "its times contradict each other";
+    if (row->retired != (row->retired_ms > 0))
+        return "its retirement contradicts itself";
+    return NULL;
 }
 
 enum err ledger_load_node(struct ledger *l, const struct node_row *row, struct diag *diag)
 {
     int index = node_learn(l, &row->node_ref);
+    const char *fault = index < 0 ? "it is one too many" : node_row_fault(row);
 
-    if (index <= SELF)
-        return corrupt(diag, "node", &row->node_ref, "it is this node, or one too many");
-    if (row->watermark_ms < 0)
-        return corrupt(diag, "node", &row->node_ref, "its watermark is no time");
-    l->nodes[index].watermark_ms = row->watermark_ms;
-    l->nodes[index].acknowledged = row->acknowledged;
-    return note_seq(l, row->seq, &l->nodes[index].seq);
+    if (fault)
+        return corrupt(diag, "node", &row->node_ref, fault);
+    struct node *node = &l->nodes[index];
+    node->retired = row->retired;
+    node->drained = row->drained;
+    node->heir = (int8_t)load_heir(l, row);
+    node->retired_ms = row->retired_ms;
+    node->wait_ms = row->wait_ms;
+    node->longest_ms = row->longest_ms;
+    node->partner = row->partner;
+    node->closed = row->closed;
+    node->watermark_ms = row->watermark_ms;
+    node->acknowledged = row->acknowledged;
+    node->cursor = row->cursor;
+    node_settle_owners(l);
+    return note_seq(l, row->seq, &node->seq, FEED_NODE, node);
 }
 
+enum err ledger_load_entitlement(struct ledger *l, const struct entitlement_row *row, bool trusted,
+                                 struct diag *diag)
+{
+    const struct entitlement *e = row->entitlement;
+    int minter = node_index(l, &row->minter);
+
+    if (row->installed_ms <= 0)
+        return corrupt(diag, "entitlement", &e->entitlement_ref, "it was never installed");
+    if (minter < 0)
+        return corrupt(diag, "entitlement", &e->entitlement_ref, "its minter is not known");
+    if (scope_revision(l, &e->entitlement_ref, e->revision))
+        return corrupt(diag, "entitlement", &e->entitlement_ref, "a revision stands there twice");
+    if (scope_check(l, e, diag) != ERR_OK)
+        return ERR_STORE_CORRUPT;
+    struct revision *revision = scope_add_revision(l, row, (size_t)minter, trusted);
+    return note_seq(l, row->seq, &revision->seq, FEED_REVISION, revision);
+}
+
+/* Credits are derived; what is stored must say the same. */
 enum err ledger_load_credit(struct ledger *l, const struct credit_row *row, struct diag *diag)
 {
     struct scope *scope = scope_find(l, &row->scope_ref);
@@ -54,12 +100,11 @@ enum err ledger_load_credit(struct ledger *l, const struct credit_row *row, stru
 
     if (!scope || node < 0)
         return corrupt(diag, "credit", &row->scope_ref, "its scope or node is not known");
-    if (row->usable > row->minted)
-        return corrupt(diag, "credit", &row->scope_ref, "more is usable than was minted");
-    scope->credits[node].minted = row->minted;
-    scope->credits[node].usable = row->usable;
-    scope->credits[node].revision = row->revision;
-    return note_seq(l, row->seq, &scope->credits[node].seq);
+    struct credit *credit = &scope->credits[node];
+    if (row->minted != credit->minted)
+        return corrupt(diag, "credit", &row->scope_ref,
+                       "the entitlement's revisions say that another number was minted");
+    return note_seq(l, row->seq, &credit->seq, FEED_NODE, NULL);
 }
 
 enum err ledger_load_move(struct ledger *l, const struct move_row *row, struct diag *diag)
@@ -73,19 +118,24 @@ enum err ledger_load_move(struct ledger *l, const struct move_row *row, struct d
         return corrupt(diag, "credit_move", &row->scope_ref, "nothing was moved");
     struct move *move = scope_move(scope, (size_t)giver, (size_t)receiver);
     move->moved = row->moved;
-    return note_seq(l, row->seq, &move->seq);
+    return note_seq(l, row->seq, &move->seq, FEED_MOVE, move);
 }
 
 enum err ledger_load_origin(struct ledger *l, const struct origin_row *row, struct diag *diag)
 {
+    int updated_by = node_index(l, &row->updated_by);
+
     if (origin_find(l, &row->origin_ref))
         return corrupt(diag, "origin", &row->origin_ref, "it stands there twice");
+    if (updated_by < 0)
+        return corrupt(diag, "origin", &row->origin_ref, "who changed it is not known");
     struct origin *origin = origin_new(l, &row->origin_ref);
     origin->generation = row->generation;
     origin->enrolled = row->enrolled;
     origin->created_ms = row->created_ms;
     origin->updated_ms = row->updated_ms;
-    return note_seq(l, row->seq, &origin->seq);
+    origin->updated_by = (uint8_t)updated_by;
+    return note_seq(l, row->seq, &origin->seq, FEED_ORIGIN, origin);
 }
 
 static const char *lease_row_fault(const struct lease_row *row)
@@ -119,6 +169,8 @@ enum err ledger_load_lease(struct ledger *l, const struct lease_row *row, struct
         fault = "it stands there twice";
     if (!fault && row->state == LEASE_ACTIVE && !origin->enrolled)
         fault = "it is active, but its origin was deleted";
+    if (!fault && row->state == LEASE_ACTIVE && row->generation != origin->generation)
+        fault = "it is active, but of another generation than its origin";
     if (fault)
         return corrupt(diag, "lease", &row->lease_ref, fault);
     struct lease *lease = lease_new(l);
@@ -134,32 +186,14 @@ enum err ledger_load_lease(struct ledger *l, const struct lease_row *row, struct
     lease->home = (uint8_t)home;
     lease->state = (uint8_t)row->state;
     lease->shared = row->shared;
+    lease->generation = row->generation;
     lease->seq = row->seq;
     lease_insert(l, lease);
-    return note_seq(l, row->seq, &lease->seq);
-}
-
-/* What was minted in all is what publishers signed. */
-static enum err check_scope(const struct ledger *l, const struct scope *scope, struct diag *diag)
-{
-    int64_t minted = 0;
-    char text[UUID_TEXT_SIZE];
-
-    for (size_t i = 0; i < l->node_count; i++)
-        minted += scope->credits[i].minted;
-    if (minted == scope->seats)
-        return ERR_OK;
-    uuid_format(&scope->ref, text);
-    return diag_set(diag, ERR_STORE_CORRUPT,
-                    "table credit, scope %s: %" PRId64 " seats were minted, the entitlement has "
-                    "%" PRId64,
-                    text, minted, scope->seats);
+    return note_seq(l, row->seq, &lease->seq, FEED_LEASE, lease);
 }
 
 enum err ledger_load_done(struct ledger *l, uint64_t seq, struct diag *diag)
 {
-    enum err err;
-
     must(l->loading);
     if (l->seq > seq)
         return diag_set(diag, ERR_STORE_CORRUPT,
@@ -170,13 +204,11 @@ enum err ledger_load_done(struct ledger *l, uint64_t seq, struct diag *diag)
             return corrupt(diag, "node", &l->nodes[i].ref,
                            "it acknowledges a change that was never made");
     }
-    for (size_t i = 0; i < l->scopes.count; i++) {
-        if ((err = check_scope(l, l->scopes.items[i], diag)) != ERR_OK)
-            return err;
-    }
     l->seq = l->changes.seq = seq;
     l->loading = false;
+    feed_sort(l);
     lease_sort_unacked(l);
+    node_settle_longest(l);
     scope_mints_settle(l);
     lease_settle_acknowledged(l);
     return ERR_OK;

@@ -12,10 +12,34 @@ struct origin *origin_new(struct ledger *l, const struct uuid *ref)
     struct origin *origin = mem_calloc(1, sizeof *origin);
 
     origin->ref = *ref;
-    origin->created_ms = origin->updated_ms = l->now_ms;
+    origin->created_ms = l->now_ms;
+    origin->updated_ms = ORIGIN_UNTOLD_MS;
+    origin->updated_by = SELF;
     origin->enrolled = true;
     table_add(&l->origins, origin);
     return origin;
+}
+
+/* Whether their last renewal came before or after the deletion is not known: such leases end at
+ * once, their seats come back as by R7. */
+void origin_renew(struct ledger *l, struct origin *origin, uint32_t generation)
+{
+    struct lease *next;
+
+    must(generation >= origin->generation);
+    origin->generation = generation;
+    for (struct lease *lease = origin->leases; lease; lease = next) {
+        next = lease->next;
+        if (lease->generation < generation)
+            lease_end_as(l, lease, LEASE_REVOKED, l->now_ms, ENDED_UNORDERED_MS);
+    }
+}
+
+static void told_now(struct ledger *l, struct origin *origin)
+{
+    origin->updated_ms = l->now_ms;
+    origin->updated_by = SELF;
+    origin->via = SELF;
 }
 
 enum err origin_prove(struct ledger *l, const struct origin_proof *proof, struct origin **out)
@@ -31,9 +55,10 @@ enum err origin_prove(struct ledger *l, const struct origin_proof *proof, struct
     } else if (proof->generation > origin->generation || !origin->enrolled) {
         /* deleted and enrolled again on another node: that proof is newer than what is known here
          */
-        origin->generation = proof->generation;
+        origin_renew(l, origin, proof->generation);
         origin->enrolled = true;
-        origin->updated_ms = l->now_ms;
+        origin->updated_ms = ORIGIN_UNTOLD_MS;
+        origin->updated_by = origin->via = SELF;
         origin_changed(l, origin, NULL);
     }
     *out = origin;
@@ -47,20 +72,16 @@ void origin_delete(struct ledger *l, struct origin *origin)
         lease_end(l, origin->leases, LEASE_REVOKED);
     origin->generation++;
     origin->enrolled = false;
-    origin->updated_ms = l->now_ms;
+    told_now(l, origin);
     origin_changed(l, origin, "{}"); /* what it told about itself goes with it */
 }
 
-static void set_origin_result(const struct origin *origin, struct ledger_result *r)
+static void set_origin_result(const struct ledger *l, const struct origin *origin,
+                              struct ledger_result *r)
 {
-    r->origin = (struct origin_row){
-        .origin_ref = origin->ref,
-        .generation = origin->generation,
-        .enrolled = origin->enrolled,
-        .created_ms = origin->created_ms,
-        .updated_ms = origin->updated_ms,
-        .seq = origin->seq,
-    };
+    r->origin = origin_to_row(l, origin);
+    if (r->origin.updated_ms < r->origin.created_ms) /* untold */
+        r->origin.updated_ms = r->origin.created_ms;
 }
 
 /* Known and enrolled: only its secret may change it. Deleted: anybody with a client token may enrol
@@ -88,9 +109,9 @@ void request_enrol(struct ledger *l, const struct ledger_event *e, struct ledger
                      "origin %s is enrolled; send its origin_secret, or draw a new reference", ref);
         return;
     }
-    origin->updated_ms = l->now_ms;
+    told_now(l, origin);
     origin_changed(l, origin, e->enrol.environment);
-    set_origin_result(origin, r);
+    set_origin_result(l, origin, r);
 }
 
 void request_prove(struct ledger *l, const struct ledger_event *e, struct ledger_result *r)
@@ -99,5 +120,5 @@ void request_prove(struct ledger *l, const struct ledger_event *e, struct ledger
 
     r->err = origin_prove(l, &e->prove.origin, &origin);
     if (r->err == ERR_OK)
-        set_origin_result(origin, r);
+        set_origin_result(l, origin, r);
 }

@@ -15,7 +15,7 @@ int64_t scope_credits(const struct scope *scope, size_t node)
     int64_t credits = node == SELF ? scope->credits[SELF].usable : scope->credits[node].minted;
 
     for (size_t i = 0; i < scope->moves.count; i++) {
-        const struct move *move = &scope->moves.items[i];
+        const struct move *move = scope->moves.items[i];
         if (move->receiver == node)
             credits += move->moved;
         if (move->giver == node)
@@ -24,10 +24,38 @@ int64_t scope_credits(const struct scope *scope, size_t node)
     return credits;
 }
 
-/* R2: free(i) = credits(i) − seats still held by leases whose home is i */
-int64_t scope_free(const struct scope *scope)
+/* Of what a node that is out of service left behind: nothing while its wait lasts, but for debts.
+ */
+static int64_t free_of(const struct ledger *l, const struct scope *scope, size_t node)
 {
-    return scope_credits(scope, SELF) - scope->held[SELF];
+    int64_t free_there = scope_credits(scope, node) - scope->held[node];
+
+    if (free_there > 0 && node != SELF && l->nodes[node].retired &&
+        l->now_ms < l->nodes[node].line_wait_ms) /* R10 */
+        return 0;
+    return free_there;
+}
+
+int64_t scope_free_at(const struct ledger *l, const struct scope *scope, size_t owner)
+{
+    int64_t sum = 0;
+
+    for (size_t i = 0; i < l->node_count; i++) {
+        if (l->nodes[i].owner == owner)
+            sum += free_of(l, scope, i);
+    }
+    return sum;
+}
+
+/* R2: free(i) = credits(i) − seats still held by leases whose home is i; with what i inherited
+ * (R10). After a reduction the partner may hold more than it has credits for: what it lacks is not
+ * granted here either, or both together would hold more than is in force (I1). */
+int64_t scope_free(const struct ledger *l, const struct scope *scope)
+{
+    int partner = node_partner(l);
+    int64_t there = partner < 0 ? 0 : scope_free_at(l, scope, (size_t)partner);
+
+    return scope_free_at(l, scope, SELF) + (there < 0 ? there : 0);
 }
 
 int64_t scope_pending(const struct scope *scope)
@@ -38,29 +66,39 @@ int64_t scope_pending(const struct scope *scope)
 struct move *scope_move(struct scope *scope, size_t giver, size_t receiver)
 {
     for (size_t i = 0; i < scope->moves.count; i++) {
-        struct move *move = &scope->moves.items[i];
+        struct move *move = scope->moves.items[i];
         if (move->giver == giver && move->receiver == receiver)
             return move;
     }
-    vec_push(&scope->moves,
-             (struct move){ .giver = (uint8_t)giver, .receiver = (uint8_t)receiver });
-    return &scope->moves.items[scope->moves.count - 1];
+    struct move *move = mem_calloc(1, sizeof *move);
+    move->scope = scope->index;
+    move->giver = (uint8_t)giver;
+    move->receiver = (uint8_t)receiver;
+    vec_push(&scope->moves, move);
+    return move;
 }
 
-static int64_t free_at_others(const struct ledger *l, const struct scope *scope)
+static void view_locked(const struct ledger *l, const struct scope *scope, struct scope_view *view)
 {
-    int64_t sum = 0;
-
     for (size_t i = 1; i < l->node_count; i++) {
+        const struct node *node = &l->nodes[i];
         int64_t free_there = scope_credits(scope, i) - scope->held[i];
-        sum += free_there > 0 ? free_there : 0;
+        if (node->owner != SELF || free_there <= 0 || l->now_ms >= node->line_wait_ms)
+            continue;
+        view->locked += free_there;
+        if (node->line_wait_ms > view->locked_until_ms)
+            view->locked_until_ms = node->line_wait_ms;
     }
-    return sum;
+}
+
+static int64_t not_negative(int64_t value)
+{
+    return value > 0 ? value : 0;
 }
 
 struct scope_view scope_to_view(struct ledger *l, struct scope *scope)
 {
-    int64_t free_here = scope_free(scope);
+    int partner = node_partner(l);
     struct scope_view view = {
         .scope_ref = scope->ref,
         .entitlement = entitlement_ref(scope->entitlement),
@@ -68,36 +106,62 @@ struct scope_view scope_to_view(struct ledger *l, struct scope *scope)
         .seats = scope->seats,
         .active = scope->active,
         .waiting = scope->waiting,
-        .free_here = free_here > 0 ? free_here : 0,
+        .free_here = not_negative(scope_free(l, scope)),
         .pending = scope_pending(scope),
-        .at_peer = free_at_others(l, scope),
+        .at_peer = partner < 0 ? 0 : not_negative(scope_free_at(l, scope, (size_t)partner)),
         .next_back_ms = lease_next_back(l, scope),
         .begins_ms = scope->entitlement->begins_ms,
         .ends_ms = scope->entitlement->ends_ms,
         .trusted = scope->trusted,
     };
 
+    view_locked(l, scope, &view);
     for (size_t i = 0; i < l->node_count; i++)
         view.used += scope->held[i];
     return view;
 }
 
-/* R2: usable once the peer has acknowledged the mint, or if the instance has no peer. */
-static bool mint_usable(const struct ledger *l, const struct credit *credit)
+/* R2: usable once the partner has acknowledged the mint; or the instance has no other node, or the
+ * waits for retired ones are over (R10). */
+static bool mint_usable(const struct ledger *l, const struct revision *revision)
 {
-    if (l->node_count == 1)
-        return !l->conf.peer_expected;
-    return node_least_acknowledged(l) >= credit->seq;
+    if (!l->self.refilled)
+        return false;
+    if (node_partner(l) >= 0)
+        return node_least_acknowledged(l) >= revision->seq;
+    return l->now_ms >= node_waits_until(l);
+}
+
+static bool mints_settle(struct ledger *l, struct installed *installed)
+{
+    bool changed = false;
+
+    for (size_t i = 0; i < installed->revisions.count; i++) {
+        struct revision *revision = installed->revisions.items[i];
+        if (revision->usable || revision->minter != SELF || !mint_usable(l, revision))
+            continue;
+        revision->usable = changed = true;
+        revision_noted(l, revision);
+    }
+    return changed;
+}
+
+static bool installed_trusted(const struct ledger *l, const struct installed *installed)
+{
+    for (size_t i = 0; i < l->scopes.count; i++) {
+        const struct scope *scope = l->scopes.items[i];
+        if (uuid_equal(&scope->entitlement->entitlement_ref, &installed->ref))
+            return scope->trusted;
+    }
+    return false;
 }
 
 void scope_mints_settle(struct ledger *l)
 {
-    for (size_t i = 0; i < l->scopes.count; i++) {
-        struct credit *own = &l->scopes.items[i]->credits[SELF];
-        if (own->usable == own->minted || !mint_usable(l, own))
-            continue;
-        own->usable = own->minted;
-        credit_changed(l, l->scopes.items[i], SELF);
+    for (size_t i = 0; i < l->installed.capacity; i++) {
+        struct installed *installed = l->installed.slots[i];
+        if (installed && mints_settle(l, installed))
+            scope_derive(l, installed, installed_trusted(l, installed));
     }
 }
 
@@ -160,37 +224,7 @@ static bool returns_differ(const struct feature *a, const struct feature *b)
     return a->on_release != b->on_release || a->on_revoke != b->on_revoke;
 }
 
-/* Sets what is in force for this scope and mints the difference (R2). At load the stored credits
- * follow, so nothing is minted. */
-static void scope_apply(struct ledger *l, struct scope *scope, struct entitlement *e,
-                        const struct feature *feature, bool trusted)
-{
-    int64_t seats = feature ? feature->seats : 0;
-    int64_t difference = seats - scope->seats;
-
-    bool otherwise = feature && scope->feature && returns_differ(feature, scope->feature);
-
-    if (feature) {
-        entitlement_unref(scope->entitlement);
-        scope->entitlement = entitlement_ref(e);
-        scope->feature = feature;
-    }
-    scope->seats = seats;
-    scope->trusted = trusted;
-    if (l->loading)
-        return;
-    struct credit *own = &scope->credits[SELF];
-    own->minted += difference;
-    own->revision = e->revision;
-    if (own->minted < own->usable) /* a reduction takes effect at once */
-        own->usable = own->minted;
-    credit_changed(l, scope, SELF);
-    scope_changed(l, scope);
-    if (otherwise)
-        lease_settle_policy(l, scope);
-}
-
-static const struct feature *feature_of(const struct entitlement *e, const struct uuid *scope_ref)
+const struct feature *feature_of(const struct entitlement *e, const struct uuid *scope_ref)
 {
     for (size_t i = 0; e && i < e->feature_count; i++) {
         if (uuid_equal(&e->features[i].scope_ref, scope_ref))
@@ -199,8 +233,103 @@ static const struct feature *feature_of(const struct entitlement *e, const struc
     return NULL;
 }
 
+struct mints {
+    int64_t seats; /* in force */
+    struct credit credits[LEDGER_NODES_MAX];
+};
+
+/* R2: once per revision, by its difference to the revision before, at its minter. A reduction takes
+ * effect at once, an increase at its minter once it is usable. */
+static struct mints count_mints(const struct installed *installed, const struct scope *scope)
+{
+    struct mints mints = { .seats = 0 };
+
+    for (size_t i = 0; i < installed->revisions.count; i++) {
+        const struct revision *revision = installed->revisions.items[i];
+        const struct feature *feature = feature_of(revision->entitlement, &scope->ref);
+        int64_t difference = (feature ? feature->seats : 0) - mints.seats;
+        struct credit *credit = &mints.credits[revision->minter];
+        if (!feature && !difference)
+            continue;
+        mints.seats += difference;
+        credit->minted += difference;
+        credit->revision = revision->entitlement->revision;
+        if (difference < 0 || revision->usable || revision->minter != SELF)
+            credit->usable += difference;
+    }
+    return mints;
+}
+
+static void set_credits(struct ledger *l, struct scope *scope, const struct mints *mints)
+{
+    for (size_t i = 0; i < LEDGER_NODES_MAX; i++) {
+        struct credit *credit = &scope->credits[i];
+        const struct credit *derived = &mints->credits[i];
+        if (credit->minted == derived->minted && credit->usable == derived->usable &&
+            credit->revision == derived->revision)
+            continue;
+        credit->minted = derived->minted;
+        credit->usable = derived->usable;
+        credit->revision = derived->revision;
+        if (!l->loading)
+            credit_changed(l, scope, i);
+    }
+}
+
+/* The newest revision that has this scope tells how it is leased. True if it says otherwise than
+ * before when seats come back (R6). */
+static bool set_feature(struct scope *scope, struct entitlement *e, const struct feature *feature)
+{
+    bool otherwise = scope->feature && returns_differ(feature, scope->feature);
+
+    if (scope->entitlement != e) {
+        entitlement_unref(scope->entitlement);
+        scope->entitlement = entitlement_ref(e);
+    }
+    scope->feature = feature;
+    return otherwise;
+}
+
+static struct scope *scope_of_feature(struct ledger *l, const struct feature *feature)
+{
+    struct scope *scope = scope_find(l, &feature->scope_ref);
+
+    return scope ? scope : scope_new(l, &feature->scope_ref);
+}
+
+void scope_derive(struct ledger *l, struct installed *installed, bool trusted)
+{
+    bool otherwise = false;
+
+    for (size_t i = 0; i < installed->revisions.count; i++) {
+        struct entitlement *e = installed->revisions.items[i]->entitlement;
+        for (size_t j = 0; j < e->feature_count; j++) {
+            struct scope *scope = scope_of_feature(l, &e->features[j]);
+            if (!scope->entitlement || scope->entitlement->revision <= e->revision)
+                otherwise = set_feature(scope, e, &e->features[j]) || otherwise;
+        }
+    }
+    for (size_t i = 0; i < l->scopes.count; i++) {
+        struct scope *scope = l->scopes.items[i];
+        if (!uuid_equal(&scope->entitlement->entitlement_ref, &installed->ref))
+            continue;
+        struct mints mints = count_mints(installed, scope);
+        bool changed =
+            scope->seats != mints.seats || scope->told_revision != scope->entitlement->revision;
+        scope->seats = mints.seats;
+        scope->trusted = trusted;
+        scope->told_revision = scope->entitlement->revision;
+        set_credits(l, scope, &mints);
+        if (changed && !l->loading)
+            scope_changed(l, scope);
+    }
+    scope_index_features(l);
+    if (otherwise && !l->loading)
+        lease_settle_all(l);
+}
+
 /* A scope belongs to one entitlement, and keeps its feature's name, for ever. */
-static enum err check_scopes(const struct ledger *l, const struct entitlement *e, struct diag *diag)
+enum err scope_check(const struct ledger *l, const struct entitlement *e, struct diag *diag)
 {
     char ref[UUID_TEXT_SIZE];
 
@@ -239,40 +368,68 @@ static enum err check_revision(const struct entitlement *old, const struct entit
     return ERR_OK;
 }
 
-/* ERR_OK also if this very document is installed: nothing changes then. */
-enum err scope_install(struct ledger *l, struct entitlement *e, bool trusted, struct diag *diag)
+struct revision *scope_revision(const struct ledger *l, const struct uuid *entitlement_ref,
+                                int64_t number)
 {
-    struct installed *installed = table_find(&l->installed, &e->entitlement_ref);
-    struct entitlement *old = installed ? installed->entitlement : NULL;
-    enum err err;
+    const struct installed *installed = table_find(&l->installed, entitlement_ref);
 
-    if (old && !memcmp(old->sha256, e->sha256, sizeof e->sha256))
-        return ERR_OK;
-    if (old && (err = check_revision(old, e, diag)) != ERR_OK)
-        return err;
-    if ((err = check_scopes(l, e, diag)) != ERR_OK)
-        return err;
-    if (!l->loading)
-        entitlement_changed(l, e);
-    for (size_t i = 0; i < e->feature_count; i++) {
-        struct scope *scope = scope_find(l, &e->features[i].scope_ref);
-        scope_apply(l, scope ? scope : scope_new(l, &e->features[i].scope_ref), e, &e->features[i],
-                    trusted);
+    for (size_t i = 0; installed && i < installed->revisions.count; i++) {
+        if (installed->revisions.items[i]->entitlement->revision == number)
+            return installed->revisions.items[i];
     }
-    for (size_t i = 0; i < l->scopes.count; i++) { /* features that this revision dropped */
-        struct scope *scope = l->scopes.items[i];
-        if (uuid_equal(&scope->entitlement->entitlement_ref, &e->entitlement_ref) &&
-            !feature_of(e, &scope->ref) && scope->seats > 0)
-            scope_apply(l, scope, e, NULL, trusted);
-    }
+    return NULL;
+}
+
+struct revision *scope_add_revision(struct ledger *l, const struct entitlement_row *row,
+                                    size_t minter, bool trusted)
+{
+    struct entitlement *e = row->entitlement;
+    struct installed *installed = table_find(&l->installed, &e->entitlement_ref);
+    struct revision *revision = mem_calloc(1, sizeof *revision);
+
+    *revision = (struct revision){
+        .entitlement = entitlement_ref(e),
+        .installed_ms = row->installed_ms,
+        .minter = (uint8_t)minter,
+        .usable = row->usable,
+        .seq = row->seq,
+    };
     if (!installed) {
         installed = mem_calloc(1, sizeof *installed);
         installed->ref = e->entitlement_ref;
         table_add(&l->installed, installed);
     }
-    installed->entitlement = entitlement_ref(e);
-    entitlement_unref(old);
-    scope_index_features(l);
+    vec_push(&installed->revisions, revision);
+    struct revision **items = installed->revisions.items;
+    for (size_t i = installed->revisions.count - 1;
+         i > 0 && items[i - 1]->entitlement->revision > e->revision; i--) {
+        items[i] = items[i - 1];
+        items[i - 1] = revision;
+    }
+    if (!l->loading)
+        revision_changed(l, revision);
+    scope_derive(l, installed, trusted);
+    return revision;
+}
+
+/* ERR_OK also if this very document is installed: nothing changes then. */
+enum err scope_install(struct ledger *l, struct entitlement *e, struct diag *diag)
+{
+    const struct installed *installed = table_find(&l->installed, &e->entitlement_ref);
+    const struct entitlement_row row = { .entitlement = e, .installed_ms = l->now_ms };
+    enum err err;
+
+    if (installed) {
+        const struct entitlement *newest =
+            installed->revisions.items[installed->revisions.count - 1]->entitlement;
+        if (!memcmp(newest->sha256, e->sha256, sizeof e->sha256))
+            return ERR_OK;
+        if ((err = check_revision(newest, e, diag)) != ERR_OK)
+            return err;
+    }
+    if ((err = scope_check(l, e, diag)) != ERR_OK)
+        return err;
+    scope_add_revision(l, &row, SELF, true);
     scope_mints_settle(l);
     return ERR_OK;
 }
@@ -291,6 +448,17 @@ void ledger_review_trust(struct ledger *l, ledger_trusts *trusts, void *context)
     }
 }
 
+static void installed_free(struct installed *installed)
+{
+    for (size_t i = 0; installed && i < installed->revisions.count; i++) {
+        entitlement_unref(installed->revisions.items[i]->entitlement);
+        mem_free(installed->revisions.items[i]);
+    }
+    if (installed)
+        vec_fini(&installed->revisions);
+    mem_free(installed);
+}
+
 void scope_free_all(struct ledger *l)
 {
     for (size_t i = 0; i < l->scopes.count; i++) {
@@ -298,15 +466,13 @@ void scope_free_all(struct ledger *l)
         entitlement_unref(scope->entitlement);
         heap_fini(&scope->private_due);
         heap_fini(&scope->shared_due);
+        for (size_t m = 0; m < scope->moves.count; m++)
+            mem_free(scope->moves.items[m]);
         vec_fini(&scope->moves);
         mem_free(scope);
     }
-    for (size_t i = 0; i < l->installed.capacity; i++) {
-        struct installed *installed = l->installed.slots[i];
-        if (installed)
-            entitlement_unref(installed->entitlement);
-        mem_free(installed);
-    }
+    for (size_t i = 0; i < l->installed.capacity; i++)
+        installed_free(l->installed.slots[i]);
     vec_fini(&l->scopes);
     vec_fini(&l->features);
     table_fini(&l->scopes_by_ref);
