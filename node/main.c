@@ -2,10 +2,12 @@
  * token), wires the parts, and waits for signals.
  *
  * Threads: this one only waits for signals; the ledger thread (engine/), query threads
- * (engine/query), event loops (http/). Exit codes are those of sysexits.h that systemd knows, see
- * `exits`. */
+ * (engine/query), the replication worker (replication/), event loops (http/). Exit codes are those
+ * of sysexits.h that systemd knows, see `exits`. */
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,12 +21,21 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/random.h"
 #include "config.h"
 #include "http/http.h"
 #include "http/tls.h"
+#include "replication/replication.h"
+#include "replication/wire.h"
 #include "token/publisher.h"
 
 #define QUERY_QUEUE_MAX 256 /* lists and reports waiting for a query thread */
+#define PAGE_QUEUE_MAX  16  /* pages for the peer waiting to be written; it asks for one at a time \
+                             */
+#define CONTACT_WAIT_MS 2000 /* R11: no decision before the peer had a word, or that long */
+#define CREDITS_WAIT_MS 1000 /* R12: how long a grant waits for the peer's credits */
+#define STATE_FILE      "node.state"
+#define URL_SIZE        300
 #define KEY_FILE_MAX    65536
 #define DRAIN_EXTRA_MS  2000 /* beyond the longest request, before lines are cut */
 
@@ -37,8 +48,14 @@ struct node {
     struct roles *roles;
     struct trust *trust;
     struct engine *engine;
-    struct query_pool *queries;
+    struct query_pool *queries, *pages;
+    struct replication *replication; /* NULL without HA_REPLICATE */
+    pthread_mutex_t wishing;         /* guards `wishes_to` */
+    struct replication *wishes_to;   /* where the ledger thread's wishes go; NULL: nowhere now */
     struct http *http;
+    uint8_t process[PEER_NONCE_SIZE]; /* names this run of the node */
+    char state_file[PATH_MAX];
+    char peer[URL_SIZE], own_url[URL_SIZE];
 };
 
 /* ---- options -------------------------------------------------------------------------------- */
@@ -217,22 +234,98 @@ static enum err open_entitlement(void *context, const char *text, struct entitle
     return e;
 }
 
+/* ---- the peer ------------------------------------------------------------------------------- */
+
+/* R12, on the ledger thread. */
+static void want_credits(void *context, const struct uuid *scope_ref, int64_t count)
+{
+    struct node *node = context;
+
+    pthread_mutex_lock(&node->wishing);
+    if (node->wishes_to)
+        replication_want(node->wishes_to, scope_ref, count);
+    pthread_mutex_unlock(&node->wishing);
+}
+
+static void wish_to(struct node *node, struct replication *replication)
+{
+    pthread_mutex_lock(&node->wishing);
+    node->wishes_to = replication;
+    pthread_mutex_unlock(&node->wishing);
+}
+
+/* What the peer sends is verified like what an operator installs. A publisher that is trusted there
+ * and not here is for the operator to settle; the seats of its entitlement count all the same, and
+ * nothing new is granted of them here. */
+static enum err open_peer_entitlement(void *context, const char *text, struct entitlement **out,
+                                      struct diag *diag)
+{
+    struct node *node = context;
+    AUTO(trust_put) struct trust_snapshot *snapshot = trust_get(node->trust);
+    size_t length = strlen(text);
+
+    enum err e = entitlement_verify(trust_publishers(snapshot), &node->config->instance_ref,
+                                    key_thumbprint(instance_key(node->instance)), text, length, -1,
+                                    out, diag);
+    return e == ERR_ENT_UNTRUSTED ? entitlement_read(text, length, out, diag) : e;
+}
+
+static void name_nodes(struct node *node)
+{
+    const struct config *config = node->config;
+    const char *host = config->ha_replicate.host;
+
+    snprintf(node->own_url, sizeof node->own_url, "https://%s:%d", config->dls_url,
+             (int)config->dls_port.value);
+    if (host)
+        snprintf(node->peer, sizeof node->peer, strchr(host, ':') ? "[%s]:%u" : "%s:%u", host,
+                 config->ha_replicate.port);
+}
+
+static enum err start_replication(struct node *node, struct diag *diag)
+{
+    const struct config *config = node->config;
+
+    if (!config->ha_replicate.host)
+        return ERR_OK;
+    enum err e =
+        replication_start(&(struct replication_conf){ .peer = node->peer,
+                                                      .own_url = node->own_url,
+                                                      .ca_file = config->tls_ca,
+                                                      .primary = config->ha_role == HA_PRIMARY,
+                                                      .instance = node->instance,
+                                                      .engine = node->engine,
+                                                      .entitlement_open = open_peer_entitlement,
+                                                      .context = node,
+                                                      .process = node->process },
+                          &node->replication, diag);
+    if (e == ERR_OK)
+        wish_to(node, node->replication);
+    return e;
+}
+
 /* ---- life ----------------------------------------------------------------------------------- */
 
 static enum err start_engine(struct node *node, struct diag *diag)
 {
     const struct config *config = node->config;
+    bool peer = config->ha_replicate.host != NULL;
 
+    snprintf(node->state_file, sizeof node->state_file, "%s/" STATE_FILE, config->state_dir);
     return engine_start(
         &(struct engine_conf){ .database = config->database,
                                .instance_ref = config->instance_ref,
-                               .peer_expected = config->ha_replicate.host != NULL,
+                               .peer_expected = peer,
                                .lease_max_ms = config_lease_max_ms(config),
                                .ended_keep_ms = config->ended_keep_hours.value * 3600 * 1000,
                                .clock_skew_max_ms = config->max_clock_skew.value * 1000,
                                .queue_max = (uint32_t)config->queue_max.value,
                                .batch_max = (uint32_t)config->batch_max.value,
                                .entitlement_open = open_entitlement,
+                               .credits_wanted = peer ? want_credits : NULL,
+                               .credits_wait_ms = CREDITS_WAIT_MS,
+                               .state_file = node->state_file,
+                               .contact_wait_ms = peer ? CONTACT_WAIT_MS : 0,
                                .context = node },
         &node->engine, diag);
 }
@@ -245,6 +338,9 @@ static enum err start_http(struct node *node, struct diag *diag)
                                           .auth_codes = node->auth_codes,
                                           .engine = node->engine,
                                           .queries = node->queries,
+                                          .pages = node->pages,
+                                          .replication = node->replication,
+                                          .process = node->process,
                                           .trust = node->trust,
                                           .roles = node->roles },
                       diag);
@@ -276,19 +372,30 @@ static enum err node_start(struct node *node, struct diag *diag)
 
     if ((e = open_files(node, diag)) != ERR_OK)
         return e;
+    name_nodes(node);
+    random_bytes(node->process, sizeof node->process);
     if ((e = start_engine(node, diag)) != ERR_OK)
         return e;
     node->queries =
         query_start(config->database, (unsigned)config->query_threads.value, QUERY_QUEUE_MAX);
+    node->pages = query_start(config->database, 1, PAGE_QUEUE_MAX);
+    if ((e = start_replication(node, diag)) != ERR_OK)
+        return e;
     return start_http(node, diag);
 }
 
-/* Takes a half-started node, too. What loops still refer to stays until the process ends. */
+/* Takes a half-started node, too. What loops still refer to stays until the process ends. Requests
+ * end before the parts that they wait for; the peer's long polls are answered at once. */
 static void node_stop(struct node *node)
 {
     int64_t drain_ms = node->config->request_timeout.value * 1000 + DRAIN_EXTRA_MS;
 
+    if (node->engine)
+        engine_stop_waiting(node->engine);
     node->http = http_stop(node->http, drain_ms);
+    wish_to(node, NULL);
+    node->replication = replication_stop(node->replication);
+    node->pages = query_stop(node->pages);
     node->queries = query_stop(node->queries);
     node->engine = engine_stop(node->engine);
     node->trust = trust_free(node->trust);
@@ -338,7 +445,8 @@ static int exit_code(enum err e)
 
 static int run(struct config *config, const sigset_t *signals)
 {
-    static struct node node; /* the loops' memory stays reachable until the very end */
+    /* Static: the loops' memory stays reachable until the very end. */
+    static struct node node = { .wishing = PTHREAD_MUTEX_INITIALIZER };
     struct diag diag = { "" };
 
     node.config = config;

@@ -1,43 +1,14 @@
-#include "engine/engine.h"
-
-#include <pthread.h>
-#include <stdatomic.h>
+#include <inttypes.h>
 
 #include "base/log.h"
 #include "base/random.h"
-#include "ledger/clock.h"
-#include "store/store.h"
+#include "engine/engine_internal.h"
 
 #define LOCK_WAIT_MS     5000 /* a killed predecessor's session ends within that */
 #define RETRY_FIRST_MS   100
 #define RETRY_LAST_MS    2000
 #define IDLE_WAIT_MAX_MS 1000
 #define IDLE_WAIT_MIN_MS 10
-
-struct queue {
-    pthread_mutex_t mutex;
-    pthread_cond_t wake;
-    struct command *first, *last;
-    uint32_t count;
-    bool stopping;
-    bool review_trust; /* asked for by engine_review_trust() */
-};
-
-struct engine {
-    struct engine_conf conf;
-    pthread_t thread;
-    struct queue queue;
-    pthread_mutex_t status_mutex;
-    struct engine_status status;
-    atomic_bool ready; /* status.state == ENGINE_READY, without the mutex */
-
-    /* The ledger thread's own. All NULL while the store is away. */
-    struct store *store;
-    struct ledger *ledger;
-    struct ledger_clock clock;
-    struct commit_receipt receipt; /* of the last commit of this session; nil before the first */
-    bool clock_started;
-};
 
 const char *engine_state_name(enum engine_state state)
 {
@@ -69,32 +40,49 @@ static void queue_fini(struct queue *queue)
     pthread_mutex_destroy(&queue->mutex);
 }
 
+void list_append(struct command_list *list, struct command *command)
+{
+    command->next = NULL;
+    if (list->last)
+        list->last->next = command;
+    else
+        list->first = command;
+    list->last = command;
+    list->count++;
+}
+
 /* Takes up to max commands; waits up to wait_ms for the first. *stopping: no more will come. Also
- * returns when trust is to be reviewed. */
-static struct command *queue_take(struct queue *queue, uint32_t max, int64_t wait_ms,
-                                  bool *stopping)
+ * returns when somebody has stirred the thread. */
+static struct command_list queue_take(struct queue *queue, uint32_t max, int64_t wait_ms,
+                                      bool *stopping)
 {
     struct timespec deadline = deadline_after(wait_ms);
+    struct command_list taken = { NULL, NULL, 0 };
     int timed_out = 0;
 
     pthread_mutex_lock(&queue->mutex);
-    while (!queue->first && !queue->stopping && !queue->review_trust && !timed_out)
+    while (!queue->first && !queue->stopping && !queue->stirred && !timed_out)
         timed_out = pthread_cond_timedwait(&queue->wake, &queue->mutex, &deadline);
-    struct command *first = queue->first, *last = first;
-    for (uint32_t taken = 1; last; taken++, last = last->next) {
+    queue->stirred = false;
+    for (struct command *c = queue->first; c && taken.count < max; c = queue->first) {
+        queue->first = c->next;
         queue->count--;
-        if (taken == max || !last->next)
-            break;
+        list_append(&taken, c);
     }
-    if (last) {
-        queue->first = last->next;
-        last->next = NULL;
-        if (!queue->first)
-            queue->last = NULL;
-    }
+    if (!queue->first)
+        queue->last = NULL;
     *stopping = queue->stopping;
     pthread_mutex_unlock(&queue->mutex);
-    return first;
+    return taken;
+}
+
+/* Makes the ledger thread look, whatever it waits for. */
+static void stir(struct engine *engine)
+{
+    pthread_mutex_lock(&engine->queue.mutex);
+    engine->queue.stirred = true;
+    pthread_cond_signal(&engine->queue.wake);
+    pthread_mutex_unlock(&engine->queue.mutex);
 }
 
 /* What a command is told while the store is away, whatever the reason is: to come again later. */
@@ -135,10 +123,20 @@ enum err engine_submit(struct engine *engine, struct command *command)
 
 void engine_review_trust(struct engine *engine)
 {
-    pthread_mutex_lock(&engine->queue.mutex);
-    engine->queue.review_trust = true;
-    pthread_cond_signal(&engine->queue.wake);
-    pthread_mutex_unlock(&engine->queue.mutex);
+    atomic_store(&engine->review_trust, true);
+    stir(engine);
+}
+
+void engine_met(struct engine *engine)
+{
+    if (!atomic_exchange(&engine->met, true))
+        stir(engine);
+}
+
+void engine_stop_waiting(struct engine *engine)
+{
+    atomic_store(&engine->unwaiting, true);
+    stir(engine);
 }
 
 /* ---- status ------------------------------------------------------------------------------------
@@ -155,7 +153,7 @@ void engine_status(struct engine *engine, struct engine_status *out)
     out->queue_depth = depth;
 }
 
-static void set_state(struct engine *engine, enum engine_state state, enum err reason,
+void engine_set_state(struct engine *engine, enum engine_state state, enum err reason,
                       const struct diag *diag)
 {
     pthread_mutex_lock(&engine->status_mutex);
@@ -166,31 +164,25 @@ static void set_state(struct engine *engine, enum engine_state state, enum err r
     pthread_mutex_unlock(&engine->status_mutex);
 }
 
-static void note_batch(struct engine *engine, uint64_t commands, int64_t commit_us)
-{
-    struct engine_status *s = &engine->status;
-
-    pthread_mutex_lock(&engine->status_mutex);
-    s->batches++;
-    s->commands += commands;
-    s->seq = ledger_seq(engine->ledger);
-    s->now_ms = engine->clock.now_ms;
-    s->clock_offset_ms = engine->clock.offset_ms;
-    s->clock_alarm = ledger_clock_alarm(&engine->clock);
-    s->counts = ledger_counts(engine->ledger);
-    if (commit_us >= 0)
-        s->last_commit_us = commit_us;
-    pthread_mutex_unlock(&engine->status_mutex);
-}
-
 /* ---- store: going away and coming back ----------------------------------------------------------
  */
 
-/* Memory never runs ahead of disk: what was not committed is thrown away with all the rest. */
-static void drop_state(struct engine *engine)
+void engine_drop_state(struct engine *engine)
 {
     engine->store = store_close(engine->store);
     engine->ledger = ledger_free(engine->ledger);
+}
+
+void engine_lose_store(struct engine *engine, enum err err, const struct diag *diag)
+{
+    pthread_mutex_lock(&engine->status_mutex);
+    engine->status.commit_failures++;
+    pthread_mutex_unlock(&engine->status_mutex);
+    engine_set_state(engine, ENGINE_STORE_AWAY, err, diag);
+    log_event_with(LOG_ERROR, "store_lost", LOG_FIELDS("code", err_info(err)->code),
+                   "granting stops until the database is back: %s", diag->text);
+    batch_refuse_parked(engine, err, diag);
+    engine_drop_state(engine);
 }
 
 static enum err load_ledger(struct engine *engine, const struct uuid *node_ref, struct diag *diag)
@@ -199,6 +191,7 @@ static enum err load_ledger(struct engine *engine, const struct uuid *node_ref, 
         .self = *node_ref,
         .peer_expected = engine->conf.peer_expected,
         .lease_max_ms = engine->conf.lease_max_ms,
+        .skew_max_ms = engine->conf.clock_skew_max_ms,
         .ended_keep_ms = engine->conf.ended_keep_ms,
     };
 
@@ -220,28 +213,135 @@ static void start_clock(struct engine *engine, int64_t ceiling_ms)
     engine->clock_started = true;
 }
 
-static enum err acquire(struct engine *engine, struct diag *diag)
+/* ---- identity and history (R11) ----------------------------------------------------------------
+ */
+
+void engine_note_history(struct engine *engine, bool durable)
 {
-    struct store_identity identity;
-    int64_t started_us = stopwatch_us();
+    const struct store_identity *identity = &engine->identity;
+    uint64_t seq = ledger_seq(engine->ledger);
+    struct diag diag = { "" };
+
+    if (!engine->state_file)
+        return;
+    enum err err = state_file_note(engine->state_file, &identity->node_ref, seq, &diag);
+    if (err == ERR_OK && durable)
+        err = state_file_sync(engine->state_file, &diag);
+    if (err != ERR_OK && !engine->history_unwritten)
+        log_event(LOG_WARNING, "state_file_not_written",
+                  "a database that is rolled back may not be noticed: %s", diag.text);
+    engine->history_unwritten = err != ERR_OK;
+    if (err != ERR_OK)
+        return;
+    engine->history = (struct state_record){ .node_ref = identity->node_ref,
+                                             .instance_ref = identity->instance_ref,
+                                             .timeline = identity->timeline,
+                                             .seq = seq };
+    memcpy(engine->history.system, identity->system, sizeof engine->history.system);
+    engine->history_known = true;
+}
+
+/* The state file, or an event, knows a history that this database does not have. *former: whose it
+ * was; nil: that of the present node_ref. */
+static bool history_is_shorter(struct engine *engine, struct uuid *former)
+{
+    const struct state_record *known = &engine->history;
+
+    if (engine->rename_due)
+        return true;
+    if (!engine->history_known || !state_file_lost(known, &engine->identity, former))
+        return false;
+    log_event_with(LOG_ERROR, "history_lost", LOG_FIELDS("code", "history_lost"),
+                   "the database is at change %" PRIu64 " of system %s, the state file at %" PRIu64
+                   " of system %s",
+                   engine->identity.seq, engine->identity.system, known->seq, known->system);
+    return true;
+}
+
+/* Draws a new name. The session ends with it; the next one finds the new identity. */
+static enum err rename_node(struct engine *engine, const struct uuid *former, struct diag *diag)
+{
+    struct uuid node_ref;
+    char was[UUID_TEXT_SIZE], is[UUID_TEXT_SIZE];
+
+    uuid_format(uuid_is_nil(former) ? &engine->identity.node_ref : former, was);
+    enum err err = store_rename(engine->store, former, &node_ref, diag);
+    engine->store = store_close(engine->store);
+    if (err != ERR_OK)
+        return err;
+    engine->rename_due = false;
+    uuid_format(&node_ref, is);
+    pthread_mutex_lock(&engine->status_mutex);
+    engine->status.renames++;
+    pthread_mutex_unlock(&engine->status_mutex);
+    log_event_with(LOG_ERROR, "node_renamed", LOG_FIELDS("former", was, "node_ref", is),
+                   "the history of this node is lost; it goes on under a new name and waits to be "
+                   "refilled by its peer");
+    return ERR_OK;
+}
+
+static enum err open_session(struct engine *engine, struct diag *diag)
+{
     enum err err = store_open(engine->conf.database, &engine->conf.instance_ref, LOCK_WAIT_MS,
-                              &engine->store, &identity, diag);
+                              &engine->store, &engine->identity, diag);
+
+    if (err == ERR_OK && engine->state_file)
+        state_file_bind(engine->state_file, &engine->identity);
+    return err;
+}
+
+/* R11: the comparison comes before the first decision of every session. */
+static enum err open_store(struct engine *engine, struct diag *diag)
+{
+    struct uuid former = { { 0 } };
+    enum err err = open_session(engine, diag);
+
+    if (err != ERR_OK || !history_is_shorter(engine, &former))
+        return err;
+    engine->rename_due = true; /* also if it fails now */
+    err = rename_node(engine, &former, diag);
+    return err == ERR_OK ? open_session(engine, diag) : err;
+}
+
+/* The first moment from which decisions could be taken begins the wait for the peer. */
+static void begin_contact(struct engine *engine)
+{
+    if (engine->contact_until_us == 0)
+        engine->contact_until_us = stopwatch_us() + engine->conf.contact_wait_ms * 1000;
+}
+
+static void note_session(struct engine *engine)
+{
+    struct engine_status *s = &engine->status;
+
+    pthread_mutex_lock(&engine->status_mutex);
+    s->node_ref = engine->identity.node_ref;
+    s->seq = ledger_seq(engine->ledger);
+    s->counts = ledger_counts(engine->ledger);
+    s->pair = ledger_pair(engine->ledger);
+    s->next_due_ms = ledger_next_due(engine->ledger);
+    s->awaiting_peer = !batch_settled(engine);
+    s->reloads++;
+    pthread_mutex_unlock(&engine->status_mutex);
+}
+
+enum err engine_acquire(struct engine *engine, struct diag *diag)
+{
+    int64_t started_us = stopwatch_us();
+    enum err err = open_store(engine, diag);
 
     if (err == ERR_OK)
-        err = load_ledger(engine, &identity.node_ref, diag);
+        err = load_ledger(engine, &engine->identity.node_ref, diag);
     if (err != ERR_OK) {
-        drop_state(engine);
+        engine_drop_state(engine);
         return err;
     }
-    start_clock(engine, identity.ceiling_ms);
+    start_clock(engine, engine->identity.ceiling_ms);
     engine->receipt = (struct commit_receipt){ .seq = 0 };
-    pthread_mutex_lock(&engine->status_mutex);
-    engine->status.node_ref = identity.node_ref;
-    engine->status.seq = identity.seq;
-    engine->status.counts = ledger_counts(engine->ledger);
-    engine->status.reloads++;
-    pthread_mutex_unlock(&engine->status_mutex);
-    set_state(engine, ENGINE_READY, ERR_OK, NULL);
+    engine_note_history(engine, true);
+    begin_contact(engine);
+    note_session(engine);
+    engine_set_state(engine, ENGINE_READY, ERR_OK, NULL);
     log_event(LOG_INFO, "state_loaded", "%zu leases of %zu origins loaded in %lld ms",
               ledger_counts(engine->ledger).leases, ledger_counts(engine->ledger).origins,
               (long long)((stopwatch_us() - started_us) / 1000));
@@ -264,122 +364,60 @@ static bool trusts(void *context, const struct entitlement *e)
     return trusted;
 }
 
+void engine_ask_trust(struct engine *engine)
+{
+    ledger_review_trust(engine->ledger, trusts, engine);
+}
+
 static void review_trust(struct engine *engine)
 {
-    pthread_mutex_lock(&engine->queue.mutex);
-    bool wanted = engine->queue.review_trust;
-    engine->queue.review_trust = false;
-    pthread_mutex_unlock(&engine->queue.mutex);
-    if (wanted && engine->ledger)
-        ledger_review_trust(engine->ledger, trusts, engine);
+    if (atomic_exchange(&engine->review_trust, false) && engine->ledger)
+        engine_ask_trust(engine);
 }
 
-/* ---- batches -----------------------------------------------------------------------------------
+/* ---- refusing ----------------------------------------------------------------------------------
  */
 
-static void answer(struct command *list)
+void engine_refuse(struct command_list *list, enum err err, const struct diag *diag)
 {
-    for (struct command *next; list; list = next) {
-        next = list->next;
-        list->done(list);
-    }
-}
-
-static void refuse(struct command *list, enum err err, const struct diag *diag)
-{
-    for (struct command *c = list; c; c = c->next) {
+    for (struct command *c = list->first, *next; c; c = next) {
+        next = c->next;
         ledger_result_fini(&c->result);
         c->result = (struct ledger_result){ .err = refusal(err), .diag = *diag };
         c->receipt = (struct commit_receipt){ .seq = 0 };
+        c->done(c);
     }
-    answer(list);
+    *list = (struct command_list){ NULL, NULL, 0 };
 }
 
-static void tick(struct engine *engine, int64_t now_ms)
+static void refuse_stopping(struct command_list *list)
 {
-    struct ledger_event event = {
-        .kind = LEDGER_TICK,
-        .now_ms = now_ms,
-        .tick.clock_alarm = ledger_clock_alarm(&engine->clock),
-    };
-    struct ledger_result result;
-
-    ledger_step(engine->ledger, &event, &result);
-    ledger_result_fini(&result);
+    engine_refuse(list, ERR_NOT_READY, &(struct diag){ "the node is stopping" });
 }
 
-/* R13: what the batch decided, and the clock's ceiling above its time, become durable in one
- * transaction before anybody hears of it. A session's first batch always commits: that it can write
- * is not known before, nor which change number its receipts must name. */
-static enum err commit(struct engine *engine, int64_t *commit_us, struct diag *diag)
-{
-    int64_t ceiling_ms = ledger_clock_ceiling_wanted(&engine->clock);
-    int64_t started_us = stopwatch_us();
+/* ---- the thread --------------------------------------------------------------------------------
+ */
 
-    *commit_us = -1;
-    if (!ledger_changed(engine->ledger) && !ceiling_ms && !uuid_is_nil(&engine->receipt.node_ref))
-        return ERR_OK;
-    enum err err = store_commit(engine->store, ledger_changes(engine->ledger), ceiling_ms,
-                                &engine->receipt, diag);
-    if (err != ERR_OK)
-        return err;
-    *commit_us = stopwatch_us() - started_us;
-    if (ceiling_ms)
-        ledger_clock_ceiling_durable(&engine->clock, ceiling_ms);
-    ledger_changes_clear(engine->ledger);
-    return ERR_OK;
-}
-
-static void lose_store(struct engine *engine, enum err err, const struct diag *diag)
-{
-    pthread_mutex_lock(&engine->status_mutex);
-    engine->status.commit_failures++;
-    pthread_mutex_unlock(&engine->status_mutex);
-    set_state(engine, ENGINE_STORE_AWAY, err, diag);
-    log_event_with(LOG_ERROR, "store_lost", LOG_FIELDS("code", err_info(err)->code),
-                   "granting stops until the database is back: %s", diag->text);
-    drop_state(engine);
-}
-
-static void run_batch(struct engine *engine, struct command *list)
-{
-    int64_t now_ms = ledger_clock_advance(&engine->clock, wall_now(), boot_now());
-    int64_t commit_us;
-    uint64_t count = 0;
-    struct diag diag = { "" };
-
-    tick(engine, now_ms);
-    for (struct command *c = list; c; c = c->next) {
-        c->event.now_ms = now_ms;
-        ledger_step(engine->ledger, &c->event, &c->result);
-        count++;
-    }
-    enum err err = commit(engine, &commit_us, &diag);
-    if (err != ERR_OK) {
-        lose_store(engine, err, &diag);
-        refuse(list, err, &diag);
-        return;
-    }
-    must(now_ms < engine->clock.ceiling_ms); /* R1 */
-    for (struct command *c = list; c; c = c->next)
-        c->receipt = engine->receipt;
-    note_batch(engine, count, commit_us);
-    answer(list);
-}
-
-/* How long nothing has to be done: until a seat is due, or the clock's ceiling wants renewal. */
+/* How long nothing has to be done: until a seat is due, somebody has waited for long enough, or the
+ * clock's ceiling wants renewal. */
 static int64_t idle_wait(struct engine *engine)
 {
     int64_t now_ms = engine->clock.now_ms;
     int64_t ceiling_wait_ms = engine->clock.ceiling_ms - LEDGER_CLOCK_AHEAD_MS / 2 - now_ms;
     int64_t due_ms = ledger_next_due(engine->ledger);
+    int64_t parked_due_us = batch_due_us(engine);
     int64_t wait_ms = IDLE_WAIT_MAX_MS;
 
     if (ceiling_wait_ms < wait_ms)
         wait_ms = ceiling_wait_ms;
-    if (due_ms != INT64_MAX && due_ms - now_ms < wait_ms)
+    if (due_ms != INT64_MAX && due_ms - now_ms < wait_ms && batch_settled(engine))
         wait_ms = due_ms - now_ms;
-    return wait_ms < IDLE_WAIT_MIN_MS ? IDLE_WAIT_MIN_MS : wait_ms;
+    if (wait_ms < IDLE_WAIT_MIN_MS)
+        wait_ms = IDLE_WAIT_MIN_MS;
+    if (parked_due_us == INT64_MAX)
+        return wait_ms;
+    int64_t parked_wait_ms = (parked_due_us - stopwatch_us() + 999) / 1000;
+    return parked_wait_ms < 0 ? 0 : parked_wait_ms < wait_ms ? parked_wait_ms : wait_ms;
 }
 
 /* Tries to get the store back; what is queued meanwhile is refused. */
@@ -394,15 +432,15 @@ static void retry_store(struct engine *engine, int64_t *backoff_ms)
     int64_t wait_ms = *backoff_ms / 2 + *backoff_ms * jitter / 512;
     int64_t until_us = stopwatch_us() + wait_ms * 1000;
     do { /* the queue may still hold commands from before: they get the same answer */
-        struct command *list = queue_take(&engine->queue, UINT32_MAX, wait_ms, &stopping);
+        struct command_list list = queue_take(&engine->queue, UINT32_MAX, wait_ms, &stopping);
         engine_status(engine, &status);
-        refuse(list, status.reason, &status.diag);
+        engine_refuse(&list, status.reason, &status.diag);
         review_trust(engine); /* loading will ask anyway */
         wait_ms = (until_us - stopwatch_us()) / 1000;
     } while (wait_ms > 0 && !stopping);
     if (stopping)
         return;
-    enum err err = acquire(engine, &diag);
+    enum err err = engine_acquire(engine, &diag);
     if (err == ERR_OK) {
         *backoff_ms = RETRY_FIRST_MS;
         log_event(LOG_INFO, "store_back", "the database is back; granting goes on");
@@ -411,7 +449,7 @@ static void retry_store(struct engine *engine, int64_t *backoff_ms)
     if (err != status.reason || strcmp(diag.text, status.diag.text) != 0)
         log_event_with(LOG_ERROR, "store_away", LOG_FIELDS("code", err_info(err)->code), "%s",
                        diag.text);
-    set_state(engine, ENGINE_STORE_AWAY, err, &diag);
+    engine_set_state(engine, ENGINE_STORE_AWAY, err, &diag);
     *backoff_ms = *backoff_ms * 2 > RETRY_LAST_MS ? RETRY_LAST_MS : *backoff_ms * 2;
 }
 
@@ -424,6 +462,16 @@ static void settle_clock(struct engine *engine)
     if (store_commit(engine->store, ledger_changes(engine->ledger), now_ms + 1, &engine->receipt,
                      &diag) != ERR_OK)
         log_event(LOG_WARNING, "clock_not_settled", "%s", diag.text);
+    else
+        engine_note_history(engine, true);
+}
+
+static bool is_stopping(struct engine *engine)
+{
+    pthread_mutex_lock(&engine->queue.mutex);
+    bool stopping = engine->queue.stopping;
+    pthread_mutex_unlock(&engine->queue.mutex);
+    return stopping;
 }
 
 static void *run(void *context)
@@ -431,31 +479,30 @@ static void *run(void *context)
     struct engine *engine = context;
     int64_t backoff_ms = RETRY_FIRST_MS;
     bool stopping = false;
-    struct command *list = NULL;
+    struct command_list list = { NULL, NULL, 0 };
 
-    while (!stopping || list) {
+    while (!stopping || list.first) {
         review_trust(engine);
         if (engine->ledger)
-            run_batch(engine, list);
-        else if (list)
-            refuse(list, ERR_NOT_READY, &(struct diag){ "the node is stopping" });
-        list = NULL;
+            batch_run(engine, &list);
+        else
+            refuse_stopping(&list);
         if (!engine->ledger && !stopping) {
             retry_store(engine, &backoff_ms);
-            pthread_mutex_lock(&engine->queue.mutex);
-            stopping = engine->queue.stopping;
-            pthread_mutex_unlock(&engine->queue.mutex);
+            stopping = is_stopping(engine);
             continue;
         }
         int64_t wait_ms = engine->ledger && !stopping ? idle_wait(engine) : 0;
         list = queue_take(&engine->queue, engine->conf.batch_max, wait_ms, &stopping);
     }
+    batch_refuse_parked(engine, ERR_NOT_READY, &(struct diag){ "the node is stopping" });
     if (engine->ledger)
         settle_clock(engine);
-    drop_state(engine);
+    engine_drop_state(engine);
     list = queue_take(&engine->queue, UINT32_MAX, 0, &stopping); /* came in while it went away */
-    refuse(list, ERR_NOT_READY, &(struct diag){ "the node is stopping" });
-    set_state(engine, ENGINE_STOPPED, ERR_NOT_READY, &(struct diag){ "the node is stopping" });
+    refuse_stopping(&list);
+    engine_set_state(engine, ENGINE_STOPPED, ERR_NOT_READY,
+                     &(struct diag){ "the node is stopping" });
     return NULL;
 }
 
@@ -469,7 +516,7 @@ static bool may_pass(enum err err)
     return err == ERR_STORE_AWAY || err == ERR_STORE_FULL || err == ERR_STORE_UNKNOWN;
 }
 
-enum err engine_start(const struct engine_conf *conf, struct engine **out, struct diag *diag)
+static struct engine *engine_new(const struct engine_conf *conf)
 {
     struct engine *engine = mem_calloc(1, sizeof *engine);
 
@@ -477,20 +524,45 @@ enum err engine_start(const struct engine_conf *conf, struct engine **out, struc
     engine->conf = *conf;
     queue_init(&engine->queue);
     must(pthread_mutex_init(&engine->status_mutex, NULL) == 0);
+    return engine;
+}
+
+static struct engine *engine_free(struct engine *engine)
+{
+    must(!engine->pages.first && !engine->grants.first && !engine->store && !engine->ledger);
+    state_file_close(engine->state_file);
+    queue_fini(&engine->queue);
+    pthread_mutex_destroy(&engine->status_mutex);
+    mem_free(engine);
+    return NULL;
+}
+
+static enum err read_history(struct engine *engine, struct diag *diag)
+{
+    if (!engine->conf.state_file)
+        return ERR_OK;
+    return state_file_open(engine->conf.state_file, &engine->state_file, &engine->history_known,
+                           &engine->history, diag);
+}
+
+enum err engine_start(const struct engine_conf *conf, struct engine **out, struct diag *diag)
+{
+    struct engine *engine = engine_new(conf);
     struct diag why = { "" };
-    enum err err = acquire(engine, &why);
+    enum err err = read_history(engine, &why);
+
+    if (err == ERR_OK)
+        err = engine_acquire(engine, &why);
     if (err != ERR_OK && !may_pass(err)) {
         if (diag)
             *diag = why;
-        queue_fini(&engine->queue);
-        pthread_mutex_destroy(&engine->status_mutex);
-        mem_free(engine);
+        engine_free(engine);
         return err;
     }
     if (err != ERR_OK) {
         log_event_with(LOG_ERROR, "store_away", LOG_FIELDS("code", err_info(err)->code), "%s",
                        why.text);
-        set_state(engine, ENGINE_STORE_AWAY, err, &why);
+        engine_set_state(engine, ENGINE_STORE_AWAY, err, &why);
     }
     must(pthread_create(&engine->thread, NULL, run, engine) == 0);
     *out = engine;
@@ -506,8 +578,5 @@ struct engine *engine_stop(struct engine *engine)
     pthread_cond_signal(&engine->queue.wake);
     pthread_mutex_unlock(&engine->queue.mutex);
     pthread_join(engine->thread, NULL);
-    queue_fini(&engine->queue);
-    pthread_mutex_destroy(&engine->status_mutex);
-    mem_free(engine);
-    return NULL;
+    return engine_free(engine);
 }

@@ -8,6 +8,10 @@
  * the ledger in memory is thrown away; the thread reconnects with backoff, takes the database lock,
  * loads, and goes on. Meanwhile submissions are refused with the reason.
  *
+ * A history that turns out to be shorter than it was (R11; told by the state file or by an event)
+ * ends the node_ref: nothing of the batch is committed, everybody gets 503 `history_lost`, the
+ * database is renamed, and the ledger is loaded again as that of a node which waits to be refilled.
+ *
  * Ownership: a command belongs to its submitter until engine_submit() returned ERR_OK, then to the
  * engine until done() is called, exactly once, on the ledger thread; done() must not block. */
 #pragma once
@@ -24,7 +28,7 @@ struct command {
     struct commit_receipt receipt; /* valid if result.err is not one of the 503s */
     void (*done)(struct command *command);
     int64_t wait_ms;      /* LEDGER_PAGE: how long it may wait for news; others: 0 */
-    int64_t deadline_us;  /* the engine's: stopwatch_us() until which it is kept */
+    int64_t deadline_us;  /* the engine's: stopwatch_us() until which it is kept; 0: not kept yet */
     struct command *next; /* the engine's */
 };
 
@@ -47,6 +51,10 @@ struct engine_status {
     struct ledger_pair pair;
     int64_t next_due_ms; /* ledger time at which a lease is next due; INT64_MAX: none */
     uint64_t renames;    /* R11: how often this process drew a new node_ref */
+    bool awaiting_peer;  /* R11: no decision is taken yet, see contact_wait_ms */
+    int64_t behind_us; /* stopwatch: about since when the partner has not acknowledged our changes;
+                        * 0: it has them all, or there is none */
+    uint32_t parked;   /* commands that are kept waiting */
 };
 
 struct engine_conf {
@@ -84,8 +92,14 @@ struct engine *engine_stop(struct engine *engine);
  * may have lost since is known. From any thread; later calls change nothing. */
 void engine_met(struct engine *engine);
 
-/* A LEDGER_PAGE command that would tell nothing is kept until it would, for up to
- * command->wait_ms. */
+/* What is kept waiting, apart from the queue:
+ *   - a LEDGER_PAGE that would tell nothing (R8), until it would, for up to command->wait_ms. A
+ * newer one of the same receiver takes its place; the older one is refused;
+ *   - a LEDGER_GRANT whose seats the partner has (R12), until they have arrived or credits_wait_ms
+ *     are over.
+ * From now on nothing is kept any more, and what is kept is answered at once: before a stop, so
+ * that nobody has to wait for it. From any thread. */
+void engine_stop_waiting(struct engine *engine);
 
 /* ERR_OK: taken. ERR_OVERLOADED, ERR_NOT_READY, ERR_STORE_AWAY…: not taken, done() will not be
  * called. */

@@ -117,15 +117,22 @@ static enum err add_scopes(struct request *r)
 
 /* ---- nodes --------------------------------------------------------------------------------- */
 
-/* This node and the peer, primary first. */
-static void add_node_urls(struct draft *draft, const struct config *config)
+/* This node and the peer, primary first. The peer's own word about its address counts, once it was
+ * heard: HA_REPLICATE may lead another way than clients go. */
+static void add_node_urls(struct draft *draft, const struct services *services)
 {
+    const struct config *config = services->config;
     const char *peer = config->ha_replicate.host;
+    struct replication_status status = { .peer_url = "" };
     size_t own = config->ha_role == HA_SECONDARY ? 1 : 0;
 
     snprintf(draft->node_urls[own], NODE_URL_SIZE, "https://%s:%d", config->dls_url,
              (int)config->dls_port.value);
-    if (peer)
+    if (services->replication)
+        replication_status(services->replication, &status);
+    if (status.peer_url[0])
+        snprintf(draft->node_urls[1 - own], NODE_URL_SIZE, "%s", status.peer_url);
+    else if (peer)
         snprintf(draft->node_urls[1 - own], NODE_URL_SIZE,
                  strchr(peer, ':') ? "https://[%s]:%u" : "https://%s:%u", peer,
                  config->ha_replicate.port);
@@ -203,7 +210,7 @@ enum err operator_client_token(struct request *r)
         .issued_ms = request_now_ms(r),
     };
     draft->token.expires_ms = draft->token.issued_ms + days * 86400000;
-    add_node_urls(draft, config);
+    add_node_urls(draft, r->services);
     r->state = draft;
     r->command.event.kind = LEDGER_SCOPES;
     return request_submit(r, scopes_known);

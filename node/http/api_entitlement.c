@@ -4,6 +4,7 @@
 #include "http/handlers.h"
 #include "http/operator_json.h"
 #include "http/reply.h"
+#include "replication/forward.h"
 
 /* ---- listing ------------------------------------------------------------------------------- */
 
@@ -99,17 +100,96 @@ static void drop_entitlement(void *entitlement)
     entitlement_unref(entitlement);
 }
 
-/* Seats are minted at the primary alone (R2). */
-static enum err refuse_on_secondary(struct request *r)
+/* Seats are minted at the primary alone (R2), as long as there is one. */
+static bool belongs_to_primary(const struct request *r)
+{
+    struct engine_status status;
+
+    if (r->services->config->ha_role != HA_SECONDARY)
+        return false;
+    engine_status(r->services->engine, &status);
+    return !uuid_is_nil(&status.pair.partner) || status.pair.self == SELF_UNFILLED;
+}
+
+struct forwarding {
+    char url[320];
+    struct forward_request request;
+    struct forward_answer answer;
+};
+
+static void forwarding_fini(void *forwarding)
+{
+    forward_answer_fini(&((struct forwarding *)forwarding)->answer);
+}
+
+static enum err primary_away(struct request *r, const char *peer, const char *why)
+{
+    return diag_set(&r->diag, ERR_PRIMARY_AWAY,
+                    "entitlements are installed at the primary, https://%s, which %s; if it is "
+                    "gone for good, retire it",
+                    peer, why);
+}
+
+static enum err forward_run(struct request *r, struct reader *reader)
+{
+    struct forwarding *forwarding = r->state;
+    struct diag diag = { "" };
+
+    (void)reader;
+    enum err e = forward_post(&forwarding->request, &forwarding->answer, &diag);
+    if (e == ERR_OK)
+        return ERR_OK;
+    return diag_set(&r->diag, ERR_PRIMARY_AWAY, "%s; what was asked for may still be done",
+                    diag.text);
+}
+
+/* The primary's own words. */
+static enum err forwarded(struct request *r)
+{
+    struct forwarding *forwarding = r->state;
+    const struct forward_answer *answer = &forwarding->answer;
+
+    if (answer->status < 200 || answer->status > 599 || answer->status == 401)
+        return diag_set(&r->diag, answer->status == 401 ? ERR_FORBIDDEN : ERR_PRIMARY_AWAY,
+                        answer->status == 401
+                            ? "the primary does not know this token; install the entitlement there"
+                            : "the primary's answer cannot be used");
+    reply_bytes(r, answer->status, answer->content_type, buf_text(&answer->body),
+                answer->body.length);
+    return ERR_OK;
+}
+
+static enum err forward(struct request *r)
 {
     const struct config *config = r->services->config;
+    struct forwarding *forwarding;
+    struct replication_status peer = { .peer = "" };
 
-    if (config->ha_role != HA_SECONDARY)
-        return ERR_OK;
-    return diag_set(
-        &r->diag, ERR_PRIMARY_AWAY,
-        "this node is the secondary; install the entitlement at the primary, %s port %u",
-        config->ha_replicate.host, config->ha_replicate.port);
+    if (r->services->replication)
+        replication_status(r->services->replication, &peer);
+    if (request_header(r, FORWARDED_HEADER))
+        return primary_away(r, peer.peer, "handed it on to this node: both have HA_ROLE=SECONDARY");
+    if (peer.state != REPLICATION_CONNECTED)
+        return primary_away(r, peer.peer, "does not answer");
+    forwarding = request_alloc(r, sizeof *forwarding);
+    request_defer(r, forwarding_fini, forwarding);
+    snprintf(forwarding->url, sizeof forwarding->url, "https://%s/-/entitlements", peer.peer);
+    forwarding->request = (struct forward_request){
+        .url = forwarding->url,
+        .ca_file = config->tls_ca,
+        .content_type = "application/jose",
+        .body = r->text,
+        .body_length = r->text_length,
+        .authorization = request_header(r, "authorization"),
+        .cookie = request_header(r, "cookie"),
+        .request_id = r->id,
+        .timeout_ms =
+            config->request_timeout.value * 1000 * 3 / 4, /* so that we can still say so */
+    };
+    if (forwarding->request.authorization)
+        forwarding->request.cookie = NULL;
+    r->state = forwarding;
+    return request_query(r, forward_run, forwarded);
 }
 
 enum err operator_install(struct request *r)
@@ -117,14 +197,13 @@ enum err operator_install(struct request *r)
     const struct instance *instance = r->services->instance;
     AUTO(trust_put) struct trust_snapshot *trust = NULL;
     struct entitlement *entitlement;
-    enum err e;
 
-    if ((e = refuse_on_secondary(r)) != ERR_OK)
-        return e;
+    if (belongs_to_primary(r))
+        return forward(r);
     trust = trust_get(r->services->trust);
-    e = entitlement_verify(trust_publishers(trust), instance_ref(instance),
-                           key_thumbprint(instance_key(instance)), r->text, r->text_length,
-                           request_now_ms(r), &entitlement, &r->diag);
+    enum err e = entitlement_verify(trust_publishers(trust), instance_ref(instance),
+                                    key_thumbprint(instance_key(instance)), r->text, r->text_length,
+                                    request_now_ms(r), &entitlement, &r->diag);
     if (e != ERR_OK)
         return e;
     request_defer(r, drop_entitlement, entitlement);

@@ -42,7 +42,9 @@ static enum err token_append(const struct request *r, const struct lease_view *l
                                    .created_ms = row->created_ms,
                                    .duration_ms = row->duration_ms,
                                    .expires_ms = row->expires_ms,
-                                   .adopt = row->shared };
+                                   .generation = row->generation,
+                                   .adopt = !uuid_is_nil(&lease->adopter),
+                                   .peer = lease->adopter };
 
     snprintf(claims.feature, sizeof claims.feature, "%s", lease->feature);
     memcpy(claims.entitlement_sha256, lease->entitlement->sha256, sizeof claims.entitlement_sha256);
@@ -221,7 +223,11 @@ static enum err evidence_read(struct request *r, const struct uuid *lease_ref,
                                          .created_ms = claims.created_ms,
                                          .duration_ms = claims.duration_ms,
                                          .expires_ms = claims.expires_ms,
-                                         .adopt = claims.adopt };
+                                         .generation = claims.generation,
+                                         .adopt = claims.adopt,
+                                         .adopter = claims.peer,
+                                         .signer = claims.node,
+                                         .seq = claims.seq };
     *out = evidence;
     return ERR_OK;
 }

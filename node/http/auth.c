@@ -126,6 +126,8 @@ enum err authenticate(struct request *r)
         return client_token(r);
     case AUTH_ORIGIN:
         return origin(r);
+    case AUTH_PEER:
+        return peer_authenticate(r);
     case AUTH_ROLE:
     case AUTH_ROLE_OPTIONAL:
         return role_allowed(r);

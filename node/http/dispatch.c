@@ -93,6 +93,11 @@ static enum err body_read(struct request *r)
         r->body = json_object_new_object();
         return ERR_OK;
     }
+    if (r->route->body == BODY_PEER) {
+        r->text = request_strdup(r, body.bytes, body.length);
+        r->text_length = body.length;
+        return ERR_OK;
+    }
     return json_parse(body.bytes ? body.bytes : "", body.length, &r->body, &r->diag);
 }
 

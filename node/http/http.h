@@ -10,6 +10,7 @@
 #include "engine/query.h"
 #include "http/roles.h"
 #include "http/trust.h"
+#include "replication/replication.h"
 #include "token/instance.h"
 
 /* The parts of the node that answers are made of. All are borrowed, outlive the HTTP side, and may
@@ -20,8 +21,11 @@ struct services {
     struct auth_codes *auth_codes;
     struct engine *engine;
     struct query_pool *queries;
-    struct trust *trust;       /* trusted publishers, replaced on SIGHUP */
-    const struct roles *roles; /* operators' tokens */
+    struct query_pool *pages;        /* writes pages for the peer; only its thread is used */
+    struct replication *replication; /* NULL without a peer */
+    const uint8_t *process;          /* PEER_NONCE_SIZE bytes, drawn at start */
+    struct trust *trust;             /* trusted publishers, replaced on SIGHUP */
+    const struct roles *roles;       /* operators' tokens */
 };
 
 struct http;

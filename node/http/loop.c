@@ -243,12 +243,14 @@ static void turn(struct loop *loop, int64_t wait_max_ms)
     int64_t wait = loop->again || loop->stirred ? 0 : wait_max_ms;
 
     wait = timer_queue_wait(&loop->deadlines, loop->now, wait);
+    wait = timer_queue_wait(&loop->polls, loop->now, wait);
     wait = timer_queue_wait(&loop->lingers, loop->now, wait);
     wait = timer_queue_wait(&loop->pauses, loop->now, wait);
     h2o_evloop_run(loop->ctx.loop, (int32_t)wait); /* -1 is EINTR and the like: turn again */
     loop->now = boot_now();
     loop->stirred = loop->again != NULL;
     loop->stirred |= timer_queue_run(&loop->deadlines, loop->now);
+    loop->stirred |= timer_queue_run(&loop->polls, loop->now);
     loop->stirred |= timer_queue_run(&loop->lingers, loop->now);
     loop->stirred |= timer_queue_run(&loop->pauses, loop->now);
     exchange_run_again(loop);
@@ -274,6 +276,7 @@ static void loop_init(struct loop *loop)
 {
     struct http *http = loop->http;
     h2o_evloop_t *events = h2o_evloop_create();
+    int64_t request_timeout_ms = http->services.config->request_timeout.value * 1000;
     int fd = fcntl(http->listen_fd, F_DUPFD_CLOEXEC, 3);
 
     must(fd >= 0);
@@ -285,7 +288,8 @@ static void loop_init(struct loop *loop)
         (h2o_accept_ctx_t){ .ctx = &loop->ctx, .hosts = http->conf.hosts, .ssl_ctx = http->tls };
     loop->listener = h2o_evloop_socket_create(events, fd, H2O_SOCKET_FLAG_DONT_READ);
     loop->listener->data = loop;
-    timer_queue_init(&loop->deadlines, http->services.config->request_timeout.value * 1000);
+    timer_queue_init(&loop->deadlines, request_timeout_ms);
+    timer_queue_init(&loop->polls, request_timeout_ms + POLL_MAX_MS);
     timer_queue_init(&loop->lingers, LINGER_MS);
     timer_queue_init(&loop->pauses, ACCEPT_PAUSE_MS);
 }

@@ -65,6 +65,8 @@ struct json_object *operator_scope_json(const struct scope_view *scope)
     json_put_int(json, "free_here", scope->free_here);
     json_put_int(json, "pending", scope->pending);
     json_put_int(json, "at_peer", scope->at_peer);
+    json_put_int(json, "locked", scope->locked);
+    json_put_time(json, "locked_until", scope->locked_until_ms);
     json_put_time(json, "next_expected", scope->next_back_ms);
     json_put_time(json, "begins", scope->begins_ms);
     json_put_time(json, "ends", scope->ends_ms);

@@ -25,17 +25,24 @@ int64_t problem_retry_seconds(const struct problem *problem)
     return seconds < 1 ? 1 : seconds > RETRY_SECONDS_MAX ? RETRY_SECONDS_MAX : seconds;
 }
 
-static void denial_write(const struct scope_view *scope, struct buf *out)
+static void denial_write(const struct problem *problem, struct buf *out)
 {
-    char ref[UUID_TEXT_SIZE], next[RFC3339_SIZE];
+    const struct scope_view *scope = problem->denial;
+    char ref[UUID_TEXT_SIZE], next[RFC3339_SIZE], until[RFC3339_SIZE];
 
     uuid_format(&scope->scope_ref, ref);
     buf_format(out,
                ",\"scope_ref\":\"%s\",\"feature\":\"%s\",\"seats\":%" PRId64 ",\"used\":%" PRId64
                ",\"free_here\":%" PRId64 ",\"at_peer\":%" PRId64 ",\"pending\":%" PRId64
-               ",\"waiting\":%" PRId64,
+               ",\"waiting\":%" PRId64 ",\"locked\":%" PRId64,
                ref, scope->feature, scope->seats, scope->used, scope->free_here, scope->at_peer,
-               scope->pending, scope->waiting);
+               scope->pending, scope->waiting, scope->locked);
+    if (scope->locked_until_ms) { /* R10 */
+        rfc3339_format(scope->locked_until_ms, until);
+        buf_format(out, ",\"locked_until\":\"%s\"", until);
+    }
+    if (problem->peer_state)
+        buf_format(out, ",\"peer_state\":\"%s\"", problem->peer_state);
     if (scope->next_back_ms == 0)
         return;
     rfc3339_format(scope->next_back_ms, next);
@@ -55,7 +62,9 @@ void problem_write(const struct problem *problem, struct buf *out)
     }
     buf_format(out, ",\"code\":\"%s\",\"request_id\":\"%s\"", info->code, problem->request_id);
     if (problem->denial)
-        denial_write(problem->denial, out);
+        denial_write(problem, out);
+    if (problem->member)
+        buf_format(out, ",\"%s\":%s", problem->member, problem->json);
     if (retry)
         buf_format(out, ",\"retry_after\":%" PRId64, retry);
     buf_text_append(out, "}");

@@ -67,6 +67,13 @@ static void add_named(h2o_req_t *req, const char *name, const char *value, size_
                           length);
 }
 
+void reply_header_text(struct exchange *x, const char *name, const char *value, size_t length)
+{
+    must(!x->waiting && !x->answered && x->req);
+    h2o_iovec_t copy = h2o_strdup(&x->req->pool, value, length);
+    add_named(x->req, name, copy.base, copy.len);
+}
+
 void reply_header(struct request *r, const char *name, const char *format, ...)
 {
     struct exchange *x = exchange_of(r);
@@ -264,6 +271,7 @@ static void send_problem(struct exchange *x, const struct problem *problem)
                       ? "Bearer realm=\"twinlease\", error=\"invalid_token\""
                       : "Bearer realm=\"twinlease\"");
     problem_write(problem, &text);
+    peer_answer_sign(&x->request, buf_text(&text), text.length);
     finish(x, problem_status(problem), "application/problem+json",
            h2o_strdup(&req->pool, buf_text(&text), text.length));
 }
@@ -285,7 +293,23 @@ static const char *detail_of(const struct request *r, enum err e)
     return "the node's log says more to its operator";
 }
 
+/* Whether the seats that the other node holds are within reach. */
+static const char *peer_state(const struct request *r)
+{
+    struct replication_status status;
+
+    if (!r->services->replication)
+        return NULL;
+    replication_status(r->services->replication, &status);
+    return replication_state_name(status.state);
+}
+
 void reply_problem(struct request *r, enum err e)
+{
+    reply_problem_with(r, e, NULL, NULL);
+}
+
+void reply_problem_with(struct request *r, enum err e, const char *member, const char *json)
 {
     struct exchange *x = exchange_of(r);
     const struct ledger_result *result = &r->command.result;
@@ -296,7 +320,10 @@ void reply_problem(struct request *r, enum err e)
                                        .detail = detail_of(r, e),
                                        .request_id = r->id,
                                        .denial = denied ? &result->scopes[0] : NULL,
-                                       .now_ms = result->now_ms });
+                                       .now_ms = result->now_ms,
+                                       .peer_state = denied ? peer_state(r) : NULL,
+                                       .member = member,
+                                       .json = json });
 }
 
 void reply_failure(struct exchange *x, enum err e, const char *detail)

@@ -38,3 +38,5 @@ void reply_redirect(struct request *r, int status, const char *location);
 /* A problem document (RFC 9457) for `e` with r->diag as its detail and, if the ledger's refusal is
  * in r->command.result, its figures. Returning the error from the handler does the same. */
 void reply_problem(struct request *r, enum err e);
+/* The same with one more member: its name, and its value as JSON text. */
+void reply_problem_with(struct request *r, enum err e, const char *member, const char *json);

@@ -270,7 +270,8 @@ static void start_waiting(struct exchange *x, request_handler *then)
     x->then = then;
     x->waiting = true;
     if (!timer_running(&x->deadline))
-        timer_start(&x->loop->deadlines, &x->deadline, boot_now(), on_deadline);
+        timer_start(x->request.command.wait_ms > 0 ? &x->loop->polls : &x->loop->deadlines,
+                    &x->deadline, boot_now(), on_deadline);
 }
 
 /* What was waited for is there. True if somebody still wants it; else the exchange is gone. */
@@ -292,11 +293,11 @@ static void deliver_result(struct loop *loop, struct message *message)
     exchange_note_time(loop->http, result->now_ms);
     if (!stop_waiting(x))
         return;
-    if (result->err == ERR_OK) {
+    x->request.diag = result->diag;
+    if (result->err == ERR_OK || x->any_outcome) {
         exchange_step(x, x->then);
         return;
     }
-    x->request.diag = result->diag;
     reply_problem(&x->request, result->err);
     exchange_free(x);
 }
@@ -321,10 +322,11 @@ static enum err refused(struct request *r, enum err e)
     return status.reason;
 }
 
-enum err request_submit(struct request *r, request_handler *then)
+static enum err submit(struct request *r, request_handler *then, bool any_outcome)
 {
     struct exchange *x = exchange_of(r);
 
+    x->any_outcome = any_outcome;
     ledger_result_fini(&r->command.result); /* of an earlier submission */
     r->command.result = (struct ledger_result){ .err = ERR_OK };
     r->command.done = on_command_done;
@@ -336,6 +338,16 @@ enum err request_submit(struct request *r, request_handler *then)
         return ERR_OK;
     x->waiting = false;
     return refused(r, e);
+}
+
+enum err request_submit(struct request *r, request_handler *then)
+{
+    return submit(r, then, false);
+}
+
+enum err request_submit_any(struct request *r, request_handler *then)
+{
+    return submit(r, then, true);
 }
 
 static void deliver_query(struct loop *loop, struct message *message)
@@ -368,7 +380,8 @@ static void on_query_done(struct query_job *job)
     loop_send(x->loop, &x->message);
 }
 
-enum err request_query(struct request *r, request_run *run, request_handler *then)
+static enum err hand_over(struct request *r, struct query_pool *pool, request_run *run,
+                          request_handler *then)
 {
     struct exchange *x = exchange_of(r);
 
@@ -376,11 +389,21 @@ enum err request_query(struct request *r, request_run *run, request_handler *the
     x->job = (struct query_job){ .run = on_query_run, .done = on_query_done };
     x->message.deliver = deliver_query;
     start_waiting(x, then);
-    enum err e = query_submit(r->services->queries, &x->job);
+    enum err e = query_submit(pool, &x->job);
     if (e == ERR_OK)
         return ERR_OK;
     x->waiting = false;
     return diag_set(&r->diag, e, "too many lists and reports are under way");
+}
+
+enum err request_query(struct request *r, request_run *run, request_handler *then)
+{
+    return hand_over(r, r->services->queries, run, then);
+}
+
+enum err request_encode(struct request *r, request_run *run, request_handler *then)
+{
+    return hand_over(r, r->services->pages, run, then);
 }
 
 enum err request_again(struct request *r, request_handler *then)

@@ -42,15 +42,17 @@
 #include "http/route.h"
 
 struct reader;
+struct peer_claims;
 
 #define REQUEST_ID_MAX 64
 #define SESSION_COOKIE "__Host-twinlease" /* of operators' sessions; see RFC 6265bis §4.1.3.2 */
 
 /* Who asks, as the route's auth demanded it. */
 struct principal {
-    struct auth_claims origin;    /* AUTH_ORIGIN */
-    struct uuid client_token_ref; /* AUTH_CLIENT_TOKEN */
-    enum role role;               /* AUTH_ROLE…; else ROLE_NONE */
+    struct auth_claims origin;      /* AUTH_ORIGIN */
+    struct uuid client_token_ref;   /* AUTH_CLIENT_TOKEN */
+    enum role role;                 /* AUTH_ROLE…; else ROLE_NONE */
+    const struct peer_claims *peer; /* AUTH_PEER; else NULL. Its answer is signed for it */
 };
 
 struct request {
@@ -59,7 +61,7 @@ struct request {
     char id[REQUEST_ID_MAX + 1]; /* X-Request-Id */
     struct principal principal;
     struct json_object *body; /* BODY_JSON…: an object, owned by the request; else NULL */
-    const char *text;         /* BODY_TEXT: NUL-terminated copy without white space around it */
+    const char *text; /* BODY_TEXT: NUL-terminated copy without white space around it. BODY_PEER */
     size_t text_length;
     struct diag diag;       /* why, with an error that is returned */
     struct command command; /* event: for request_submit(); result and receipt: in `then` */
@@ -108,15 +110,23 @@ void request_defer(struct request *r, void (*fn)(void *arg), void *arg);
 
 /* ---- work elsewhere ------------------------------------------------------------------------- */
 
-/* Sends r->command.event to the ledger (now_ms is set by it). `then` runs after the commit, if and
+/* Sends r->command.event to the ledger (now_ms is set by it; r->command.wait_ms makes the request's
+ * deadline later by the longest long poll). `then` runs after the commit, if and
  * only if the ledger did not refuse; it may read r->command.result and .receipt, and submit again.
  * Errors (not ready, overloaded) come back at once, with r->diag set. */
 enum err request_submit(struct request *r, request_handler *then) MUST_USE;
+
+/* The same, but `then` runs also if the ledger refused: it looks at r->command.result.err. */
+enum err request_submit_any(struct request *r, request_handler *then) MUST_USE;
 
 /* Calls run() on a query thread; it may block on the reader, may use r->state, request_alloc(),
  * request_defer() and r->diag, and must not reply. `then` runs if it returned ERR_OK. */
 typedef enum err request_run(struct request *r, struct reader *reader);
 enum err request_query(struct request *r, request_run *run, request_handler *then) MUST_USE;
+
+/* The same on the thread that writes pages for the peer, which lists and reports must not hold up.
+ * The reader is not to be used there. */
+enum err request_encode(struct request *r, request_run *run, request_handler *then) MUST_USE;
 
 /* Calls `then` in the next turn of the event loop: for long work in slices. */
 enum err request_again(struct request *r, request_handler *then) MUST_USE;

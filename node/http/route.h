@@ -25,6 +25,7 @@ enum auth {
     AUTH_ORIGIN,        /* bearer of an auth token: an enrolled machine */
     AUTH_ROLE,          /* an operator with one of the route's roles: token or session cookie */
     AUTH_ROLE_OPTIONAL, /* the same, but without any token the call is let through as ROLE_NONE */
+    AUTH_PEER, /* the other node: a peer token for this very request (replication/wire.h) */
 };
 
 #define ALLOW_ADMIN   (1u << ROLE_ADMIN)
@@ -38,6 +39,7 @@ enum body_kind {
     BODY_JSON,          /* an object, application/json */
     BODY_JSON_OPTIONAL, /* the same; an empty body counts as {} */
     BODY_TEXT,          /* a JWS: application/jose, application/jwt or text/plain */
+    BODY_PEER,          /* application/json, left as it came in request->text */
 };
 
 struct request;

@@ -27,6 +27,7 @@
 #define READ_TIMEOUT_MS      30000 /* head and body of a request, and the wait for one */
 #define DRAIN_READ_MS        1000  /* the same once the node is stopping */
 #define USER_TIMEOUT_MS      30000 /* TCP_USER_TIMEOUT: a peer that does not take our bytes */
+#define POLL_MAX_MS          30000 /* the longest wait of the peer for our changes */
 #define ACCEPT_PAUSE_MS      100   /* after EMFILE and its like */
 #define ACCEPT_LOG_MS        10000 /* between two lines about that */
 #define ACCEPTS_A_TURN       16
@@ -57,9 +58,11 @@ struct http {
     int64_t connections_max;
     atomic_int connections;
     atomic_bool draining;
-    atomic_int_least64_t drain_until_ms; /* boot clock */
-    atomic_int_least64_t ledger_ms;      /* latest ledger time heard of */
-    uint64_t id_prefix;                  /* random, of request ids made here */
+    atomic_int_least64_t drain_until_ms;  /* boot clock */
+    atomic_int_least64_t ledger_ms;       /* latest ledger time heard of */
+    uint64_t id_prefix;                   /* random, of request ids made here */
+    atomic_int peer_protocol;             /* what the peer and this node both speak */
+    atomic_uint_least64_t peer_bytes_out; /* bodies and heads of answers to the peer */
     unsigned loop_count;
     struct loop *loops;
     pthread_barrier_t loops_ready; /* passed once: all loops can get messages */
@@ -74,7 +77,7 @@ struct loop {
     h2o_socket_t *listener;
     h2o_multithread_receiver_t inbox;
     struct boot now; /* when it last looked; old while the loop waits, so no timer starts from it */
-    struct timer_queue deadlines, lingers, pauses;
+    struct timer_queue deadlines, polls, lingers, pauses;
     struct timer pause;     /* runs: accepting is paused */
     struct exchange *again; /* run in the next turn, last one first */
     bool stirred;           /* the last turn did something outside libh2o */
@@ -105,6 +108,7 @@ struct exchange {
     h2o_req_t *req; /* NULL: answered, or the client has gone */
     struct slot *slot;
     bool answered, waiting, head, cors;
+    bool any_outcome; /* `then` runs though the ledger refused */
     unsigned cache_seconds;
     request_handler *then;
     request_run *run;
@@ -175,7 +179,18 @@ void exchange_note_time(struct http *http, int64_t ledger_ms);
 /* Fills r->principal as r->route->auth demands. */
 enum err authenticate(struct request *r) MUST_USE;
 
+/* ---- api_peer.c ---- */
+
+/* Fills r->principal.peer: who says what to whom, and that it is fresh. */
+enum err peer_authenticate(struct request *r) MUST_USE;
+/* Adds the token that makes an answer to the peer believable; nothing for other requests. body:
+ * before compression. */
+void peer_answer_sign(struct request *r, const char *body, size_t length);
+
 /* ---- reply.c ---- */
+
+/* A header's value of any length, which must not have control characters. Copied. */
+void reply_header_text(struct exchange *x, const char *name, const char *value, size_t length);
 
 /* Answers with the problem, whatever r->command and r->diag hold: also while they belong to another
  * thread. */

@@ -68,14 +68,17 @@ struct lease_claims {
     char feature[65];
     int64_t count;
     int64_t issued_ms, created_ms, duration_ms, expires_ms;
+    uint32_t generation; /* of the origin when the lease was granted */
     bool adopt;
+    struct uuid peer; /* R4: the only node that may adopt it; nil if !adopt */
     uint64_t seq;
     uint8_t entitlement_sha256[32];
 };
 
-/* Needs the commit's receipt (R13). Claims: iss sub jti scope_ref feature count iat nbf exp home
- * adopt node seq ent, and expires_ms, created_ms, duration_ms with the exact values (exp is rounded
- * down to seconds). claims->node and ->seq are taken from the receipt. */
+/* Needs the commit's receipt (R13). Claims: iss sub jti scope_ref feature count gen iat nbf exp
+ * home adopt peer (only with adopt) node seq ent, and expires_ms, created_ms, duration_ms with the
+ * exact values (exp is rounded down to seconds). claims->node and ->seq are taken from the receipt.
+ */
 enum err lease_token_sign(const struct instance *, const struct lease_claims *,
                           const struct commit_receipt *, struct buf *out) MUST_USE;
 /* Does not look at the time. ERR_TOKEN_INVALID, ERR_TOKEN_PURPOSE, ERR_TOKEN_INSTANCE */
