@@ -19,13 +19,24 @@ void ledger_clock_start(struct ledger_clock *clock, struct wall wall, struct boo
         .skew_max_ms = skew_max_ms,
     };
     clock->offset_ms = wall.ms - clock->now_ms;
+    clock->started_ahead = clock->offset_ms < -skew_max_ms;
+}
+
+/* Steps of the wall clock while running are not followed, they may be taken back. A ceiling far
+ * ahead of the wall clock at start was written when that was wrong: slewed away at any distance, or
+ * the alarm, and with it the pause of R7, would never end (I4). Late is always safe. */
+static bool too_far(const struct ledger_clock *clock, int64_t offset_ms)
+{
+    return offset_ms > clock->skew_max_ms ||
+           (offset_ms < -clock->skew_max_ms && !clock->started_ahead);
 }
 
 /* R1: how far the clock moves besides the elapsed time, to follow a small difference. */
 static int64_t slew(struct ledger_clock *clock, int64_t elapsed_ms, int64_t offset_ms)
 {
-    if (offset_ms > clock->skew_max_ms || offset_ms < -clock->skew_max_ms ||
-        (offset_ms <= JITTER_MS && offset_ms >= -JITTER_MS)) {
+    if (offset_ms >= -clock->skew_max_ms)
+        clock->started_ahead = false;
+    if (too_far(clock, offset_ms) || (offset_ms <= JITTER_MS && offset_ms >= -JITTER_MS)) {
         clock->fraction = 0;
         return 0;
     }

@@ -29,6 +29,7 @@ struct ledger_clock {
     int64_t ceiling_ms;  /* durable: every time handed out to the outside lies below it */
     int64_t skew_max_ms; /* MAX_CLOCK_SKEW */
     int64_t offset_ms;   /* wall minus ledger at the last reading */
+    bool started_ahead;  /* the ceiling was further ahead of the wall clock than skew_max_ms */
 };
 
 /* ceiling_ms is what the database has, 0 for a new one. */

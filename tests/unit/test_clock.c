@@ -204,6 +204,26 @@ static void r1_far_off_wall_is_not_followed_forward(void **state)
     assert_int_equal(pass(&m, 1000000), NOON + 2000000 + 500);
 }
 
+/* A step back while running may be taken back: not followed. A ceiling that was written when the wall
+ * clock was wrong is slewed away, or the alarm would never end (I4). */
+static void r1_far_ahead_is_slewed_only_if_it_started_so(void **state)
+{
+    struct machine m;
+
+    (void)state;
+    start(&m, NOON, 0);
+    m.wall.ms -= SKEW + 1;
+    assert_int_equal(pass(&m, 1000000), NOON + 1000000);
+    start(&m, NOON - 3600000, NOON);
+    assert_true(ledger_clock_alarm(&m.clock));
+    assert_int_equal(pass(&m, 1000000), NOON + 1000000 - 100000);
+    pass_in_steps(&m, 40000000, 1000);
+    assert_false(ledger_clock_alarm(&m.clock));
+    m.wall.ms -= 2 * SKEW; /* a step now is one while running again */
+    int64_t before_ms = m.clock.now_ms;
+    assert_int_equal(pass(&m, 1000000), before_ms + 1000000);
+}
+
 static void r1_ceiling_is_wanted_when_half_is_used(void **state)
 {
     struct machine m;
@@ -334,6 +354,7 @@ int main(void)
         cmocka_unit_test(r1_jitter_is_not_slewed),
         cmocka_unit_test(r1_alarm_at_the_edge_of_max_clock_skew),
         cmocka_unit_test(r1_far_off_wall_is_not_followed_forward),
+        cmocka_unit_test(r1_far_ahead_is_slewed_only_if_it_started_so),
         cmocka_unit_test(r1_ceiling_is_wanted_when_half_is_used),
         cmocka_unit_test(r1_ceiling_is_wanted_at_once_after_a_start_at_it),
         cmocka_unit_test(r1_time_of_suspension_counts),
