@@ -112,7 +112,7 @@ static bool belongs_to_primary(const struct request *r)
 }
 
 struct forwarding {
-    char url[320];
+    char url[340];
     struct forward_request request;
     struct forward_answer answer;
 };

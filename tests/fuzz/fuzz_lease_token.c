@@ -18,7 +18,8 @@ static void sign_again(const struct lease_claims *c)
     must(strcmp(again.feature, c->feature) == 0 && again.count == c->count);
     must(again.issued_ms == c->issued_ms && again.created_ms == c->created_ms);
     must(again.duration_ms == c->duration_ms && again.expires_ms == c->expires_ms);
-    must(again.adopt == c->adopt && again.seq == c->seq);
+    must(again.adopt == c->adopt && uuid_equal(&again.peer, &c->peer));
+    must(again.seq == c->seq && again.generation == c->generation);
     must(memcmp(again.entitlement_sha256, c->entitlement_sha256, 32) == 0);
 }
 

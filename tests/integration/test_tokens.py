@@ -172,6 +172,7 @@ def test_lease_token_claims(signed):
         "nbf",
         "exp",
         "home",
+        "gen",
         "adopt",
         "node",
         "seq",

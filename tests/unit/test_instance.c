@@ -431,7 +431,9 @@ static const struct lease_claims lease = {
     .created_ms = NOW_MS - 5000,
     .duration_ms = 3600500,
     .expires_ms = NOW_MS + 3600500,
+    .generation = 3,
     .adopt = true,
+    .peer = { { 6 } },
     .entitlement_sha256 = { 0xff, 0x01, [31] = 0x80 },
 };
 static const struct commit_receipt receipt = { .node_ref = { { 5 } }, .seq = 1234567890123 };
@@ -456,7 +458,9 @@ static void check_lease(const struct lease_claims *c)
     assert_int_equal(c->created_ms, NOW_MS - 5000);
     assert_int_equal(c->duration_ms, 3600500);
     assert_int_equal(c->expires_ms, NOW_MS + 3600500);
+    assert_int_equal(c->generation, 3);
     assert_true(c->adopt);
+    assert_true(uuid_equal(&c->peer, &lease.peer));
     assert_int_equal(c->seq, 1234567890123);
     assert_memory_equal(c->entitlement_sha256, lease.entitlement_sha256, 32);
 }
@@ -494,8 +498,9 @@ static void lease_tokens_have_the_contracts_claims(void **state)
         "\"sub\":\"01000000-0000-0000-0000-000000000000\","
         "\"jti\":\"02000000-0000-0000-0000-000000000000\","
         "\"scope_ref\":\"03000000-0000-0000-0000-000000000000\",\"feature\":\"render-4.x_Pro\","
-        "\"count\":12,\"iat\":1763716209,\"nbf\":1763716209,\"exp\":1763719809,"
+        "\"count\":12,\"gen\":3,\"iat\":1763716209,\"nbf\":1763716209,\"exp\":1763719809,"
         "\"home\":\"04000000-0000-0000-0000-000000000000\",\"adopt\":true,"
+        "\"peer\":\"06000000-0000-0000-0000-000000000000\","
         "\"node\":\"05000000-0000-0000-0000-000000000000\",\"seq\":1234567890123,"
         "\"ent\":\"_wEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAIA\",\"expires_ms\":1763719809623,"
         "\"created_ms\":1763716204123,\"duration_ms\":3600500}");
@@ -576,6 +581,8 @@ static void lease_claims_are_checked(void **state)
         { "scope_ref", NULL },    { "home", NULL },         { "node", "null" },
         { "seq", "-1" },          { "seq", "1.5" },         { "count", "0" },
         { "count", "10000001" },  { "count", "\"1\"" },     { "adopt", "1" },
+        { "gen", "-1" },          { "gen", NULL },          { "gen", "4294967296" },
+        { "peer", "7" },          { "peer", NULL },         { "adopt", "false" },
         { "adopt", NULL },        { "ent", "\"AAAA\"" },    { "ent", NULL },
         { "feature", "\"a b\"" }, { "feature", "\"\"" },    { "exp", "1763719808" },
         { "exp", NULL },          { "iat", "1e9" },         { "expires_ms", "1763719810000" },
@@ -599,7 +606,8 @@ static void lease_tokens_need_a_name_that_needs_no_escape(void **state)
     assert_int_equal(text.length, 0);
     memset(claims.feature, 'f', FEATURE_NAME_MAX);
     claims.feature[FEATURE_NAME_MAX] = '\0';
-    claims.adopt = false;
+    claims.adopt = false; /* R3: nobody may adopt it, so it names nobody */
+    claims.peer = (struct uuid){ { 0 } };
     assert_int_equal(lease_token_sign(ours(), &claims, &receipt, &text), ERR_OK);
     assert_int_equal(lease_token_verify(ours(), text.bytes, text.length, &claims, NULL), ERR_OK);
     assert_false(claims.adopt);
