@@ -197,7 +197,7 @@ struct node_introduction {
     bool refilled, fresh;
     int64_t now_ms;
     uint64_t seq;        /* its change number */
-    uint64_t cursor;     /* up to which it has merged our changes; of our present node_ref */
+    uint64_t cursor;     /* up to which it has merged the changes of `partner` */
     int64_t longest_ms;  /* longest lease it may give */
     struct uuid partner; /* whom it counts as its live partner; nil: nobody */
 };

@@ -3,16 +3,16 @@
 
 #include "ledger/request.h"
 
-static struct node_introduction introduce(const struct ledger *l, const struct uuid *to)
+static struct node_introduction introduce(const struct ledger *l)
 {
-    int partner = node_partner(l), receiver = to ? node_index(l, to) : partner;
+    int partner = node_partner(l);
     struct node_introduction of = {
         .node_ref = l->nodes[SELF].ref,
         .refilled = l->self.refilled,
         .fresh = node_is_fresh(l),
         .now_ms = l->now_ms,
         .seq = l->seq,
-        .cursor = receiver > SELF ? l->nodes[receiver].cursor : 0,
+        .cursor = partner >= 0 ? l->nodes[partner].cursor : 0,
         .longest_ms = l->nodes[SELF].longest_ms,
     };
 
@@ -25,7 +25,7 @@ static struct node_introduction introduce(const struct ledger *l, const struct u
 void request_introduce(struct ledger *l, const struct ledger_event *e, struct ledger_result *r)
 {
     (void)e;
-    r->introduction = introduce(l, NULL);
+    r->introduction = introduce(l);
 }
 
 static bool names(const struct node_introduction *of, const struct uuid *former)
@@ -89,7 +89,7 @@ static enum err check_meeting(const struct ledger *l, const struct node_introduc
     if (index > SELF && l->nodes[index].retired)
         return diag_set(diag, ERR_PEER_RETIRED,
                         "that node was retired; to bring it back, empty its database");
-    if (of->cursor > l->seq) /* R11 */
+    if (uuid_equal(&of->partner, &l->nodes[SELF].ref) && of->cursor > l->seq) /* R11 */
         return diag_set(diag, ERR_HISTORY_LOST,
                         "the peer has merged change %" PRIu64 " of this node, but there are only "
                         "%" PRIu64,
@@ -128,7 +128,7 @@ void request_meet(struct ledger *l, const struct ledger_event *e, struct ledger_
     r->err = check_meeting(l, &e->meet.of, &r->diag);
     if (r->err == ERR_OK)
         register_partner(l, &e->meet.of);
-    r->introduction = introduce(l, &e->meet.of.node_ref);
+    r->introduction = introduce(l);
 }
 
 /* R10: told by whom it counts, or by whom it has retired itself: of two that retired each other the
