@@ -16,12 +16,15 @@ packages_build=(
 # To run a node with its database, and to try it by hand.
 packages_run=(postgresql-15 openssl curl jq ca-certificates)
 
+# For ha-examples: clients and judge, and network namespaces for the wire that is cut.
+packages_examples=(python3 iproute2 postgresql-client-15)
+
 # To run the tests: sanitizers and fuzzers, judges of our tokens and documents, load.
 packages_test=(
     clang libclang-rt-14-dev clang-format git
     python3 python3-pytest python3-pytest-xdist python3-requests python3-psycopg2
     python3-jwt python3-jwcrypto python3-cryptography python3-jsonschema openapi-specification
-    jose wrk shellcheck
+    jose wrk shellcheck iproute2
 )
 
 # For tests/lib/openapi-lint, unless there is an npm already: other sources' nodejs brings its own.
@@ -65,7 +68,7 @@ packages_apt_install() {
     return "$result"
 }
 
-# packages_install GROUP...: build, run, test, lint, model.
+# packages_install GROUP...: build, run, examples, test, lint, model.
 packages_install() {
     local group log
     packages_wanted=()

@@ -14,6 +14,7 @@ import pytest
 from cluster import Cluster
 from node import Node, expect
 from origin import Origin
+from pair import Pair
 from publisher import Publisher, feature
 from tls import Authority
 
@@ -155,3 +156,27 @@ def origin(node):
 @pytest.fixture
 def shared_origin(shared_node):
     return Origin.ready(shared_node)
+
+
+@pytest.fixture
+def make_pair(nodes, publisher, tmp_path):
+    """make_pair() gives two running nodes that replicate; start=False: not started yet."""
+    made = []
+
+    def make(start=True, **more):
+        made.append(Pair(nodes, publisher, str(tmp_path / f"instance-{len(made)}"), **more))
+        return made[-1].start() if start else made[-1]
+
+    yield make
+    for pair in made:
+        pair.close()
+
+
+@pytest.fixture(scope="module")
+def shared_pair(module_nodes, publisher, tmp_path_factory):
+    """A running pair for all tests of a file, with many seats of `render`; for tests that leave
+    nothing behind that disturbs another."""
+    pair = Pair(module_nodes, publisher, str(tmp_path_factory.mktemp("instance"))).start()
+    pair.install(1000)
+    yield pair
+    pair.close()

@@ -1,5 +1,6 @@
 """An enrolled client machine, speaking the client API as its documentation says."""
 
+import copy
 import hashlib
 import secrets
 import uuid
@@ -29,6 +30,12 @@ class Origin:
         self.secret = None
         self.token = None
         self.session = node.new_session()
+
+    def at(self, node):
+        """The same machine, speaking to another node with what it has: it enrols nowhere again."""
+        same = copy.copy(self)
+        same.node, same.session = node, node.new_session()
+        return same
 
     def call(self, method, path, token="own", **more):
         return self.node.call(
