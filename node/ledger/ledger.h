@@ -370,7 +370,7 @@ struct ledger_result {
     struct uuid *released; /* release_all: lease references, `affected` many; owned */
     struct node_introduction introduction; /* introduce; meet: how this node answers */
     struct ledger_page *page;              /* page: owned */
-    bool wipe;     /* merge: this node must forget its old history before it can be refilled (R11):
+    bool wipe;     /* merge: nothing was merged; this node must forget its old history first (R11):
                     * the store drops it, the ledger is loaded again, changes are fetched from 0 */
     int64_t given; /* give: how many credits moved. merge: how many arrived */
     int64_t wait_ms; /* retire: ledger time at which the last wait is over; 0: no wait */

@@ -752,8 +752,7 @@ void request_merge(struct ledger *l, const struct ledger_event *e, struct ledger
         return;
     struct node *partner = &l->nodes[node_partner(l)];
     if (must_wipe(l, partner)) {
-        r->wipe = true;
-        r->err = diag_set(&r->diag, ERR_NODE_UNFILLED, "the old history has to go first");
+        r->wipe = true; /* and nothing is merged */
         return;
     }
     r->err = judge(l, page, &r->diag);
