@@ -56,9 +56,11 @@ ALTER TABLE node
     ADD COLUMN partner    boolean NOT NULL DEFAULT true,
     ADD COLUMN closed     boolean NOT NULL DEFAULT false,
     ADD COLUMN cursor     bigint  NOT NULL DEFAULT 0 CHECK (cursor >= 0),
-    ADD CONSTRAINT node_retired_has_heir CHECK (retired = (heir IS NOT NULL)),
+    ADD CONSTRAINT node_heir_is_of_retired CHECK (retired OR heir IS NULL),
     ADD CONSTRAINT node_heir_is_another CHECK (heir <> node_ref),
-    ADD CONSTRAINT node_wait_is_of_retired CHECK (retired OR (retired_ms = 0 AND wait_ms = 0));
+    ADD CONSTRAINT node_retired_has_time CHECK (retired = (retired_ms > 0)),
+    ADD CONSTRAINT node_waits_once_retired CHECK (wait_ms >= retired_ms),
+    ADD CONSTRAINT node_wait_is_of_retired CHECK (retired OR wait_ms = 0);
 ALTER TABLE node
     ALTER COLUMN retired DROP DEFAULT,
     ALTER COLUMN drained DROP DEFAULT,

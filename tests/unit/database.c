@@ -74,6 +74,13 @@ void database_exec(const struct database *db, const char *format, ...)
     run(db->conninfo, sql);
 }
 
+void database_run(const struct database *db, const char *path)
+{
+    AUTO(mem_free) char *sql = source_text(path);
+
+    run(db->conninfo, sql);
+}
+
 static char *query_text(const char *conninfo, const char *sql)
 {
     AUTO(PQfinish) PGconn *conn = connect_to(conninfo);
@@ -160,13 +167,14 @@ void cluster_command(const char *command)
     assert_int_equal(status, 0);
 }
 
-char *invariants_text(void)
+char *source_text(const char *path)
 {
     struct buf text;
-    char piece[4096];
+    char piece[4096], whole[500];
     ssize_t size;
-    int fd = open(SOURCE_DIR "/schema/invariants.sql", O_RDONLY | O_CLOEXEC);
 
+    assert_true(snprintf(whole, sizeof whole, "%s/%s", SOURCE_DIR, path) < (int)sizeof whole);
+    int fd = open(whole, O_RDONLY | O_CLOEXEC);
     assert_true(fd >= 0);
     buf_init(&text, 1u << 20);
     while ((size = read(fd, piece, sizeof piece)) > 0)
@@ -178,7 +186,7 @@ char *invariants_text(void)
 
 char *database_broken_rules(const struct database *db)
 {
-    AUTO(mem_free) char *sql = invariants_text();
+    AUTO(mem_free) char *sql = source_text("schema/invariants.sql");
 
     return query_text(db->conninfo, sql);
 }

@@ -19,6 +19,9 @@ void database_exec(const struct database *db, const char *format, ...) PRINTF(2,
 /* In the cluster's first database: for ALTER SYSTEM, ALTER DATABASE and the like. */
 void cluster_exec(const char *format, ...) PRINTF(1, 2);
 
+/* Runs a file of statements, by its path in the source tree. */
+void database_run(const struct database *db, const char *path);
+
 /* The first column of the first row as text ("" if there is none). Static memory. */
 const char *database_value(const struct database *db, const char *format, ...) PRINTF(2, 3);
 
@@ -31,8 +34,8 @@ void cluster_command(const char *command);
 /* Rows of schema/invariants.sql, "rule detail" a line; "" if all holds. To be freed by the caller.
  */
 char *database_broken_rules(const struct database *db);
-/* The file's text. To be freed by the caller. */
-char *invariants_text(void);
+/* A file's text, by its path in the source tree. To be freed by the caller. */
+char *source_text(const char *path);
 
 /* ---- entitlements whose "JWS" is a line of words ----------------------------------------------
  */

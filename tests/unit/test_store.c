@@ -76,6 +76,7 @@ static struct lease_row a_lease(uint64_t number, uint64_t seq)
         .count = 1,
         .state = LEASE_ACTIVE,
         .created_ms = NOW_MS,
+        .generation = 3,
         .duration_ms = 60000,
         .expires_ms = NOW_MS + 60000,
         .seq = seq,
@@ -96,15 +97,22 @@ static void a_new_database_gets_tables_and_a_name(void **state)
     assert_true(uuid_equal(&first.instance_ref, &instance));
     assert_int_equal(first.seq, 0);
     assert_int_equal(first.ceiling_ms, 0);
+    assert_true(first.created);
+    assert_int_equal(first.timeline, 1);
+    assert_string_equal(first.system,
+                        database_value(&db, "SELECT system_identifier FROM pg_control_system()"));
     assert_true(store_alive(store));
     assert_true(store_fd(store) >= 0);
-    assert_string_equal(database_value(&db, "SELECT max(version) FROM schema_version"), "1");
+    assert_string_equal(database_value(&db, "SELECT max(version) FROM schema_version"), "2");
     store_close(store);
 
     store = open_store(&db, &again);
     assert_true(uuid_equal(&first.node_ref, &again.node_ref));
+    assert_false(again.created);
+    assert_string_equal(again.system, first.system);
+    assert_int_equal(again.timeline, 1);
     store_close(store);
-    assert_string_equal(database_value(&db, "SELECT count(*) FROM schema_version"), "1");
+    assert_string_equal(database_value(&db, "SELECT count(*) FROM schema_version"), "2");
     assert_null(store_close(NULL));
     database_drop(&db);
 }
@@ -197,12 +205,12 @@ static void another_schema_is_refused(void **state)
 
     database_new(&db);
     store_close(open_store(&db, &identity));
-    database_exec(&db, "INSERT INTO schema_version VALUES (2, 'x', 'y', 1)");
+    database_exec(&db, "INSERT INTO schema_version VALUES (3, 'x', 'y', 1)");
     assert_refused(db.conninfo, ERR_STORE_SCHEMA,
-                   "the database has schema 2, this program knows up to 1: start a newer "
+                   "the database has schema 3, this program knows up to 2: start a newer "
                    "twinlease-node");
     database_exec(&db, "DELETE FROM schema_version WHERE version = 1");
-    assert_refused(db.conninfo, ERR_STORE_SCHEMA, "1 rows up to version 2");
+    assert_refused(db.conninfo, ERR_STORE_SCHEMA, "2 rows up to version 3");
     database_drop(&db);
 
     database_new(&foreign);
@@ -351,8 +359,10 @@ static void a_lost_identity_is_not_replaced(void **state)
 
     database_new(&db);
     store_close(open_store(&db, &identity));
-    database_exec(&db, "DELETE FROM node_state; INSERT INTO origin VALUES "
-                       "(gen_random_uuid(), 1, 1, 1, 0, true, NULL)");
+    database_exec(&db, "DELETE FROM node_state; INSERT INTO self VALUES (true, true, false, 0, 0)");
+    assert_refused(db.conninfo, ERR_STORE_CORRUPT, "node_state has lost its row");
+    database_exec(&db, "DELETE FROM self; INSERT INTO origin VALUES (gen_random_uuid(), 1, 1, 1, "
+                       "0, true, NULL, gen_random_uuid())");
     assert_refused(db.conninfo, ERR_STORE_CORRUPT, "node_state has lost its row");
     database_drop(&db);
 }
@@ -472,6 +482,7 @@ static void an_environment_stays_until_a_new_one_comes(void **state)
                               .enrolled = true,
                               .created_ms = NOW_MS,
                               .updated_ms = NOW_MS,
+                              .updated_by = uuid_of(8),
                               .seq = 1,
                               .environment = NULL };
     struct ledger_changes changes = { .origins = &row, .origin_count = 1 };
@@ -495,6 +506,94 @@ static void an_environment_stays_until_a_new_one_comes(void **state)
                             steps[i].stored);
     }
     assert_string_equal(database_value(&db, "SELECT generation FROM origin"), "4294967295");
+    assert_string_equal(database_value(&db, "SELECT right(updated_by::text, 2) FROM origin"), "08");
+    store_close(store);
+    database_drop(&db);
+}
+
+static struct node_row a_node(uint64_t number, uint64_t seq)
+{
+    return (struct node_row){ .node_ref = uuid_of(number), .longest_ms = 60000, .seq = seq };
+}
+
+/* R8, R10, R11: what this node alone knows has no change number of its own. */
+static void own_knowledge_changes_without_a_number(void **state)
+{
+    (void)state;
+    struct database db;
+    struct store_identity identity;
+    struct node_row nodes[2] = { a_node(7, 1), a_node(8, 2) };
+    struct self_row self = { .refilled = true, .lease_max_ms = 60000 };
+    struct ledger_changes changes = { .nodes = nodes, .node_count = 2, .self = &self, .seq = 2 };
+
+    database_new(&db);
+    struct store *store = open_store(&db, &identity);
+    commit(store, &changes);
+    assert_string_equal(database_value(&db, "SELECT concat_ws(' ', only_row, refilled, drained, "
+                                            "resumed_seq, lease_max_ms, former_1) FROM self"),
+                        "t t f 0 60000");
+    assert_string_equal(database_value(&db, "SELECT bool_and(heir IS NULL) FROM node"), "true");
+
+    nodes[0].partner = nodes[0].closed = true;
+    nodes[0].watermark_ms = NOW_MS;
+    nodes[0].acknowledged = 2;
+    nodes[0].cursor = 77;
+    changes.node_count = 1;
+    self = (struct self_row){ .drained = true, .resumed_seq = 2, .former = { uuid_of(5) } };
+    commit(store, &changes);
+    changes.self = NULL; /* as it was */
+    commit(store, &changes);
+    assert_string_equal(database_value(&db, "SELECT concat_ws(' ', partner, closed, watermark_ms, "
+                                            "acknowledged, cursor, seq) FROM node WHERE partner"),
+                        "t t 1800000000000 2 77 1");
+    assert_string_equal(database_value(&db, "SELECT concat_ws(' ', refilled, drained, resumed_seq, "
+                                            "former_1, former_2) FROM self"),
+                        "f t 2 75756964-2d6f-662d-0000-000000000005");
+
+    nodes[0].retired = true;
+    nodes[0].heir = uuid_of(8);
+    nodes[0].retired_ms = NOW_MS;
+    nodes[0].wait_ms = NOW_MS + 60000;
+    nodes[0].seq = changes.seq = 3;
+    commit(store, &changes);
+    assert_string_equal(database_value(&db, "SELECT n.wait_ms - n.retired_ms FROM node n JOIN node "
+                                            "h ON h.node_ref = n.heir WHERE n.retired"),
+                        "60000");
+    store_close(store);
+    store = open_store(&db, &identity);
+    assert_int_equal(identity.seq, 3);
+    store_close(store);
+    database_drop(&db);
+}
+
+/* R2: of two mints one stands, and it becomes usable later: the row is written again. */
+static void an_entitlement_changes_its_minter(void **state)
+{
+    (void)state;
+    struct database db;
+    struct store_identity identity;
+    struct uuid ref = uuid_of(4), scope = uuid_of(3);
+    int64_t seats = 5;
+    AUTO(entitlement_unref)
+    struct entitlement *e = fake_entitlement(&ref, 1, 1, &scope, &seats);
+    struct entitlement_row row = {
+        .entitlement = e, .installed_ms = NOW_MS, .minter = uuid_of(9), .seq = 1
+    };
+    struct ledger_changes changes = { .entitlements = &row, .entitlement_count = 1, .seq = 1 };
+
+    database_new(&db);
+    struct store *store = open_store(&db, &identity);
+    commit(store, &changes);
+    row.minter = uuid_of(8);
+    row.installed_ms = NOW_MS - 5;
+    row.seq = changes.seq = 2;
+    commit(store, &changes);
+    row.usable = true;
+    commit(store, &changes);
+    assert_string_equal(
+        database_value(&db, "SELECT concat_ws(' ', right(minter::text, 2), usable, installed_ms, "
+                            "seq, revision) FROM entitlement"),
+        "08 t 1799999999995 2 1");
     store_close(store);
     database_drop(&db);
 }
@@ -717,6 +816,7 @@ static void leases_are_listed_page_by_page(void **state)
     assert_true(uuid_equal(&page.rows[0].row.scope_ref, &expected.scope_ref));
     assert_int_equal(page.rows[0].row.expires_ms, expected.expires_ms);
     assert_int_equal(page.rows[0].row.duration_ms, expected.duration_ms);
+    assert_int_equal(page.rows[0].row.generation, 3);
     assert_int_equal(page.rows[0].row.state, LEASE_REVOKED);
     assert_int_equal(page.rows[0].row.ended_expires_ms, NOW_MS + 2);
     lease_page_fini(&page);
@@ -787,11 +887,11 @@ static void a_page_of_origins_is_bounded_by_their_leases(void **state)
     database_new(&db);
     store_close(open_store(&db, &identity));
     database_exec(
-        &db, "INSERT INTO origin SELECT lpad(to_hex(i), 32, '0')::uuid, 1, 1, i, 0, true, NULL "
-             "FROM generate_series(1, 3) i;"
+        &db, "INSERT INTO origin SELECT lpad(to_hex(i), 32, '0')::uuid, 1, 1, i, 0, true, NULL, "
+             "gen_random_uuid() FROM generate_series(1, 3) i;"
              "INSERT INTO lease SELECT gen_random_uuid(), gen_random_uuid(), "
              "lpad(to_hex(1 + i / 40000), 32, '0')::uuid, gen_random_uuid(), 1, 1, 1, 1, 0, 0, "
-             "1, 0, false FROM generate_series(0, 119999) i");
+             "1, 0, false, 0 FROM generate_series(0, 119999) i");
     struct reader *reader = reader_new(db.conninfo);
     assert_int_equal(reader_origins(reader, NULL, 10, true, &page, NULL), ERR_OK);
     assert_int_equal(page.count, 2);
@@ -878,7 +978,7 @@ static void a_reader_comes_back_and_writes_nothing(void **state)
                   "ALTER TABLE lease DROP CONSTRAINT lease_state_check, "
                   "DROP CONSTRAINT lease_end_fits_state;"
                   "INSERT INTO lease VALUES (lpad('a', 32, '0')::uuid, lpad('b', 32, '0')::uuid, "
-                  "gen_random_uuid(), gen_random_uuid(), 1, 1, 1, 1, 0, 0, 1, 9, false)");
+                  "gen_random_uuid(), gen_random_uuid(), 1, 1, 1, 1, 0, 0, 1, 9, false, 0)");
     assert_int_equal(reader_leases(reader, NULL, 1, -1, false, &page, &diag), ERR_STORE_CORRUPT);
     assert_string_equal(
         diag.text, "table lease, lease_ref 00000000-0000-0000-0000-00000000000a, home "
@@ -917,6 +1017,8 @@ int main(void)
         cmocka_unit_test(somebody_elses_write_is_noticed),
         cmocka_unit_test(a_purged_reference_may_come_back_in_the_same_batch),
         cmocka_unit_test(an_environment_stays_until_a_new_one_comes),
+        cmocka_unit_test(own_knowledge_changes_without_a_number),
+        cmocka_unit_test(an_entitlement_changes_its_minter),
         cmocka_unit_test(a_large_batch_is_still_one_transaction),
         cmocka_unit_test(renewals_touch_no_index),
         cmocka_unit_test(errors_of_the_server_are_told_apart),
