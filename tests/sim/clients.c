@@ -12,8 +12,13 @@ static struct origin_proof proof_of(const struct client *client)
     return (struct origin_proof){ client->origin_ref, client->generation };
 }
 
-static struct lease_evidence token_of(const struct lease_row *row)
+/* What the HTTP part puts into the token. */
+static struct lease_evidence token_of(const struct world *w, const struct request *request,
+                                      size_t at)
 {
+    const struct lease_view *view = &request->result.leases[at];
+    const struct lease_row *row = &view->row;
+
     return (struct lease_evidence){
         .lease_ref = row->lease_ref,
         .home = row->home,
@@ -23,16 +28,22 @@ static struct lease_evidence token_of(const struct lease_row *row)
         .created_ms = row->created_ms,
         .duration_ms = row->duration_ms,
         .expires_ms = row->expires_ms,
-        .adopt = row->shared,
+        .generation = row->generation,
+        .adopt = !uuid_is_nil(&view->adopter),
+        .adopter = view->adopter,
+        .signer = w->identities[request->teller].node_ref,
+        .seq = request->seq,
     };
 }
 
-static struct request *request_of(size_t client, enum ledger_event_kind kind,
+static struct request *request_of(struct world *w, size_t client, enum ledger_event_kind kind,
                                   void (*on_answer)(struct world *, struct request *))
 {
     struct request *request = request_new(kind);
+    size_t favourite = w->clients.all[client].favourite;
 
     request->sender = client;
+    request->to = dice_chance(&w->dice, 700) ? favourite : 1 - favourite;
     request->on_answer = on_answer;
     return request;
 }
@@ -50,12 +61,28 @@ static int pick_slot(struct world *w, const struct client *client, enum slot_sta
     return -1;
 }
 
+static void take_token(struct world *w, struct slot *slot, const struct request *request,
+                       size_t at)
+{
+    if (slot->token.count && dice_chance(&w->dice, 300))
+        slot->old = slot->token;
+    slot->token = token_of(w, request, at);
+}
+
+/* Where no answer comes from, it asks less. */
+static void learn_favourite(struct world *w, const struct request *request)
+{
+    if (!request_certain(request))
+        client_of(w, request)->favourite = 1 - request->to;
+}
+
 /* What every answer to a proof may say; all such events begin with it. */
 static void heed(struct world *w, const struct request *request)
 {
     const struct origin_proof *proof = &request->event.prove.origin;
     struct client *client = client_of(w, request);
 
+    learn_favourite(w, request);
     if (request->lost || proof->generation != client->generation ||
         !uuid_equal(&proof->origin_ref, &client->origin_ref))
         return;
@@ -75,16 +102,20 @@ static void on_enrol(struct world *w, struct request *request)
     if (!request->lost && request->result.err == ERR_OK) {
         client->enrolled = true;
         client->secret_since = world_order(w);
+        client->secret_by = request->teller;
         client->generation = request->result.origin.generation;
     }
-    if (!request->lost && request->result.err == ERR_ORIGIN_EXISTS)
+    if (!request->lost && request->result.err == ERR_ORIGIN_EXISTS) {
         client->origin_ref = dice_uuid(&w->dice); /* its answer was lost: it draws a new one */
+        auditor_renamed(w, request->sender);
+    }
+    learn_favourite(w, request);
     request_free(request);
 }
 
 static void enrol(struct world *w, size_t at)
 {
-    struct request *request = request_of(at, LEDGER_ENROL, on_enrol);
+    struct request *request = request_of(w, at, LEDGER_ENROL, on_enrol);
 
     request->event.enrol.origin_ref = w->clients.all[at].origin_ref;
     request->event.enrol.environment = "{}";
@@ -105,13 +136,16 @@ static void on_grant(struct world *w, struct request *request)
         struct slot *slot = &client->slots[request->slots[i]];
         slot->busy = false;
         if (granted) {
-            auditor_told(w, request, request->sender, &r->leases[i]);
+            auditor_told(w, request, request->sender, i);
             slot->state = SLOT_HELD;
-            slot->token = token_of(&r->leases[i].row);
+            take_token(w, slot, request, i);
         } else if (request_certain(request) && slot->state == SLOT_WANTED) {
-            slot->state = SLOT_FREE;
+            slot->state = dice_chance(&w->dice, 300) ? SLOT_WANTED : SLOT_FREE;
         }
     }
+    if (!request->lost && r->err == ERR_SEATS_AT_PEER && r->scope_count)
+        worker_want(w, &w->nodes[request->to], &r->scopes[0].scope_ref,
+                    request->event.grant.items[0].count);
     request_free(request);
 }
 
@@ -125,7 +159,7 @@ static void draw_item(struct world *w, struct grant_item *item)
         .lease_ref = dice_uuid(&w->dice),
         .scope_ref = w->operator.scopes[scope],
         .count = dice_chance(&w->dice, 700) ? 1 : dice_between(&w->dice, 1, 4),
-        .duration_ms = dice_chance(&w->dice, 200) ? 0 : dice_between(&w->dice, 1000, 600000),
+        .duration_ms = dice_chance(&w->dice, 200) ? 0 : dice_between(&w->dice, 1000, w->nodes[0].conf.lease_max_ms),
     };
     snprintf(item->feature, sizeof item->feature, "%s", operator_feature_name(scope));
 }
@@ -134,7 +168,7 @@ static void draw_item(struct world *w, struct grant_item *item)
 static void send_grant(struct world *w, size_t at, const size_t *slots, size_t count)
 {
     struct client *client = &w->clients.all[at];
-    struct request *request = request_of(at, LEDGER_GRANT, on_grant);
+    struct request *request = request_of(w, at, LEDGER_GRANT, on_grant);
 
     for (size_t i = 0; i < count; i++) {
         client->slots[slots[i]].busy = true;
@@ -157,6 +191,7 @@ static void ask_for_new(struct world *w, size_t at)
     for (int slot; count < wanted && (slot = pick_slot(w, client, SLOT_FREE)) >= 0; count++) {
         slots[count] = (size_t)slot;
         draw_item(w, &client->slots[slot].item);
+        client->slots[slot].token.count = client->slots[slot].old.count = 0;
         client->slots[slot].state = SLOT_WANTED;
         client->slots[slot].busy = true;
     }
@@ -182,9 +217,9 @@ static void on_renew(struct world *w, struct request *request)
     heed(w, request);
     slot->busy = false;
     if (!request->lost && request->result.err == ERR_OK) {
-        auditor_told(w, request, request->sender, &request->result.leases[0]);
+        auditor_told(w, request, request->sender, 0);
         if (uuid_equal(&slot->token.lease_ref, &request->event.renew.lease_ref))
-            slot->token = token_of(&request->result.leases[0].row);
+            take_token(w, slot, request, 0);
     } else if (request_certain(request)) {
         auditor_refused(w, request, request->sender);
         if (uuid_equal(&slot->token.lease_ref, &request->event.renew.lease_ref))
@@ -198,7 +233,7 @@ static void send_renewal(struct world *w, size_t at, size_t slot, const struct u
                          const struct lease_evidence *token)
 {
     struct client *client = &w->clients.all[at];
-    struct request *request = request_of(at, LEDGER_RENEW, on_renew);
+    struct request *request = request_of(w, at, LEDGER_RENEW, on_renew);
 
     client->slots[slot].busy = true;
     request->slots[0] = slot;
@@ -219,7 +254,9 @@ static void renew(struct world *w, size_t at, enum slot_state state)
     if (slot < 0)
         return;
     const struct lease_evidence *token = &client->slots[slot].token;
-    send_renewal(w, at, (size_t)slot, &token->lease_ref, dice_chance(&w->dice, 500) ? token : NULL);
+    if (client->cheats && client->slots[slot].old.count && dice_chance(&w->dice, 300))
+        token = &client->slots[slot].old;
+    send_renewal(w, at, (size_t)slot, &token->lease_ref, dice_chance(&w->dice, 750) ? token : NULL);
 }
 
 /* ---- releases ------------------------------------------------------------------------------- */
@@ -245,11 +282,11 @@ static void release(struct world *w, size_t at, enum slot_state state)
 
     if (slot < 0)
         return;
-    struct request *request = request_of(at, LEDGER_RELEASE, on_release);
+    struct request *request = request_of(w, at, LEDGER_RELEASE, on_release);
     request->slots[0] = (size_t)slot;
     request->event.release.origin = proof_of(client);
     request->event.release.lease_ref = client->slots[slot].token.lease_ref;
-    if (dice_chance(&w->dice, 500)) {
+    if (dice_chance(&w->dice, 700)) {
         request->evidence = client->slots[slot].token;
         request->event.release.evidence = &request->evidence;
     }
@@ -268,7 +305,7 @@ static void on_release_all(struct world *w, struct request *request)
 
 static void release_all(struct world *w, size_t at)
 {
-    struct request *request = request_of(at, LEDGER_RELEASE_ALL, on_release_all);
+    struct request *request = request_of(w, at, LEDGER_RELEASE_ALL, on_release_all);
 
     request->event.release_all.origin = proof_of(&w->clients.all[at]);
     auditor_end_sent(w, NULL, at);
@@ -287,7 +324,7 @@ static void on_list(struct world *w, struct request *request)
 
 static void list(struct world *w, size_t at)
 {
-    struct request *request = request_of(at, LEDGER_LIST, on_list);
+    struct request *request = request_of(w, at, LEDGER_LIST, on_list);
 
     request->event.list.origin = proof_of(&w->clients.all[at]);
     wire_send(w, request);
@@ -318,7 +355,7 @@ static void steal(struct world *w, size_t at)
 
     if (victim == at || (slot->state != SLOT_HELD && slot->state != SLOT_DONE))
         return;
-    struct request *request = request_of(at, renewal ? LEDGER_RENEW : LEDGER_RELEASE, on_theft);
+    struct request *request = request_of(w, at, renewal ? LEDGER_RENEW : LEDGER_RELEASE, on_theft);
     request->evidence = slot->token; /* renew and release look alike */
     request->event.renew.origin = proof_of(&w->clients.all[at]);
     request->event.renew.lease_ref = slot->token.lease_ref;
@@ -337,13 +374,18 @@ static void squat(struct world *w, size_t at)
     if (victim == at || slot < 0 || other->state == SLOT_FREE)
         return;
     client->slots[slot].item = other->item;
+    client->slots[slot].token.count = client->slots[slot].old.count = 0;
     client->slots[slot].state = SLOT_WANTED;
     send_grant(w, at, &(size_t){ (size_t)slot }, 1);
 }
 
 static void on_old_proof(struct world *w, struct request *request)
 {
-    if (!request->lost && request->result.err == ERR_OK)
+    const struct client *client = client_of(w, request);
+
+    if (!request->lost && request->result.err == ERR_OK && client->secret_by == request->teller &&
+        client->secret_since < request->sent &&
+        request->event.list.origin.generation < client->generation)
         world_fail(w, "a proof from before the origin was deleted was taken");
     request_free(request);
 }
@@ -354,7 +396,7 @@ static void use_old_proof(struct world *w, size_t at)
 
     if (!client->enrolled || !client->generation)
         return;
-    struct request *request = request_of(at, LEDGER_LIST, on_old_proof);
+    struct request *request = request_of(w, at, LEDGER_LIST, on_old_proof);
     request->event.list.origin = proof_of(client);
     request->event.list.origin.generation--;
     wire_send(w, request);
@@ -432,13 +474,14 @@ static void live(struct world *w, void *subject, uint64_t at)
 
 void clients_start(struct world *w)
 {
-    w->clients.count = 2 + dice_below(&w->dice, SIM_CLIENTS_MAX - 2);
+    w->clients.count = 2 + dice_below(&w->dice, SIM_CLIENTS_MAX - 1);
     for (size_t i = 0; i < w->clients.count; i++) {
         w->clients.all[i] = (struct client){
             .origin_ref = dice_uuid(&w->dice),
-            .cheats = dice_chance(&w->dice, 400),
-            .pace_ms = dice_between(&w->dice, 100, 30000),
+            .cheats = dice_chance(&w->dice, 500),
+            .favourite = dice_below(&w->dice, SIM_SEATS),
+            .pace_ms = dice_between(&w->dice, w->plan.duration_ms / 300, w->plan.duration_ms / 30),
         };
-        world_after(w, dice_between(&w->dice, 0, 5000), live, NULL, i);
+        world_after(w, dice_between(&w->dice, 0, 3000), live, NULL, i);
     }
 }

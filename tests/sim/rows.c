@@ -89,6 +89,25 @@ static int compare_seq(const void *a, const void *b)
     for (size_t i = 0; i < (size); i++)                                                            \
     list_add(&seqs, (list)[i].seq)
 
+/* What only this node knows of a record changes without a new change number. */
+static bool is_note_of_node(const struct rows *rows, const struct node_row *row)
+{
+    for (size_t i = 0; i < rows->nodes.count; i++) {
+        if (same_node(&rows->nodes.items[i], row))
+            return rows->nodes.items[i].seq == row->seq;
+    }
+    return row->seq == 0;
+}
+
+static bool is_note_of_revision(const struct rows *rows, const struct entitlement_row *row)
+{
+    for (size_t i = 0; i < rows->entitlements.count; i++) {
+        if (same_revision(&rows->entitlements.items[i], row))
+            return rows->entitlements.items[i].seq == row->seq;
+    }
+    return false;
+}
+
 static void check_seqs(const struct rows *rows, const struct ledger_changes *c)
 {
     ROW_LIST(uint64_t) seqs = { NULL, 0, 0 };
@@ -97,8 +116,14 @@ static void check_seqs(const struct rows *rows, const struct ledger_changes *c)
     gather(c->origins, c->origin_count);
     gather(c->credits, c->credit_count);
     gather(c->moves, c->move_count);
-    gather(c->nodes, c->node_count);
-    gather(c->entitlements, c->entitlement_count);
+    for (size_t i = 0; i < c->node_count; i++) {
+        if (!is_note_of_node(rows, &c->nodes[i]))
+            list_add(&seqs, c->nodes[i].seq);
+    }
+    for (size_t i = 0; i < c->entitlement_count; i++) {
+        if (!is_note_of_revision(rows, &c->entitlements[i]))
+            list_add(&seqs, c->entitlements[i].seq);
+    }
     gather(c->scopes, c->scope_count);
     must(c->seq >= rows->seq);
     if (seqs.count) {
@@ -159,6 +184,20 @@ static void put_scope(struct rows *rows, const struct scope_row *row)
     list_put(&rows->scopes, &kept, same_scope);
 }
 
+/* A revision that is known already changes in its own knowledge alone. */
+static void put_entitlement(struct rows *rows, const struct entitlement_row *row)
+{
+    entitlement_ref(row->entitlement);
+    for (size_t i = 0; i < rows->entitlements.count; i++) {
+        if (same_revision(&rows->entitlements.items[i], row)) {
+            entitlement_unref(rows->entitlements.items[i].entitlement);
+            rows->entitlements.items[i] = *row;
+            return;
+        }
+    }
+    list_add(&rows->entitlements, *row);
+}
+
 void rows_apply(struct rows *rows, const struct ledger_changes *c, int64_t ceiling_ms)
 {
     for (size_t i = 0; i < c->purged_count; i++)
@@ -173,15 +212,73 @@ void rows_apply(struct rows *rows, const struct ledger_changes *c, int64_t ceili
         list_put(&rows->moves, &c->moves[i], same_move);
     for (size_t i = 0; i < c->node_count; i++)
         list_put(&rows->nodes, &c->nodes[i], same_node);
-    for (size_t i = 0; i < c->entitlement_count; i++) {
-        list_add(&rows->entitlements, c->entitlements[i]);
-        entitlement_ref(c->entitlements[i].entitlement);
-    }
+    for (size_t i = 0; i < c->entitlement_count; i++)
+        put_entitlement(rows, &c->entitlements[i]);
     for (size_t i = 0; i < c->scope_count; i++)
         put_scope(rows, &c->scopes[i]);
+    if (c->self) {
+        rows->self = *c->self;
+        rows->has_self = true;
+    }
     rows->seq = c->seq;
     if (ceiling_ms)
         rows->ceiling_ms = ceiling_ms;
+}
+
+/* A node that is still counted, of whom nothing is known any more. */
+static void count_node(struct rows *rows, const struct uuid *ref)
+{
+    struct node_row *found = NULL;
+
+    if (uuid_is_nil(ref))
+        return;
+    for (size_t i = 0; i < rows->nodes.count; i++) {
+        if (uuid_equal(&rows->nodes.items[i].node_ref, ref))
+            found = &rows->nodes.items[i];
+    }
+    if (!found) {
+        struct node_row row = { .node_ref = *ref };
+        list_add(&rows->nodes, row);
+        found = &rows->nodes.items[rows->nodes.count - 1];
+    }
+    found->partner = found->partner || !found->retired;
+}
+
+void rows_rename(struct rows *rows, const struct uuid *present, const struct uuid *former)
+{
+    struct self_row *self = &rows->self;
+
+    rows->has_self = true;
+    self->refilled = false;
+    if (!uuid_equal(&self->former[0], former)) {
+        for (size_t i = FORMER_SELVES_MAX - 1; i > 0; i--)
+            self->former[i] = self->former[i - 1];
+        self->former[0] = *former;
+    }
+    count_node(rows, former);
+    count_node(rows, present);
+    for (size_t i = 0; i < rows->nodes.count; i++) {
+        struct node_row *row = &rows->nodes.items[i];
+        row->cursor = row->acknowledged = 0;
+        row->watermark_ms = 0;
+        row->closed = false;
+    }
+}
+
+void rows_wipe(struct rows *rows, const struct uuid *partner)
+{
+    struct rows left = { .self = rows->self,
+                         .has_self = rows->has_self,
+                         .seq = rows->seq,
+                         .ceiling_ms = rows->ceiling_ms,
+                         .untrusted = rows->untrusted };
+
+    for (size_t i = 0; i < rows->nodes.count; i++) {
+        if (uuid_equal(&rows->nodes.items[i].node_ref, partner))
+            list_add(&left.nodes, rows->nodes.items[i]);
+    }
+    rows_fini(rows);
+    *rows = left;
 }
 
 #define list_copy(from, to)                                                                        \
@@ -194,7 +291,9 @@ void rows_apply(struct rows *rows, const struct ledger_changes *c, int64_t ceili
 
 void rows_copy(const struct rows *from, struct rows *out)
 {
-    *out = (struct rows){ .seq = from->seq,
+    *out = (struct rows){ .self = from->self,
+                          .has_self = from->has_self,
+                          .seq = from->seq,
                           .ceiling_ms = from->ceiling_ms,
                           .untrusted = from->untrusted };
     list_copy(&from->leases, &out->leases);
@@ -208,17 +307,38 @@ void rows_copy(const struct rows *from, struct rows *out)
         entitlement_ref(out->entitlements.items[i].entitlement);
 }
 
-static enum err load_all(const struct rows *r, struct ledger *l, struct diag *diag)
+static int compare_revisions(const void *a, const void *b)
 {
+    const struct entitlement_row *x = a, *y = b;
+
+    return x->entitlement->revision < y->entitlement->revision ? -1
+           : x->entitlement->revision > y->entitlement->revision;
+}
+
+/* As store_load(): revisions rising. */
+static enum err load_entitlements(const struct rows *r, struct ledger *l, struct diag *diag)
+{
+    size_t count = r->entitlements.count;
+    struct entitlement_row *rows = mem_alloc((count + 1) * sizeof *rows);
     enum err e = ERR_OK;
 
-    for (size_t i = 0; e == ERR_OK && i < r->entitlements.count; i++) {
-        const struct entitlement_row *row = &r->entitlements.items[i];
-        e = ledger_load_entitlement(l, row->entitlement, row->installed_ms, row->seq, !r->untrusted,
-                                    diag);
-    }
+    for (size_t i = 0; i < count; i++)
+        rows[i] = r->entitlements.items[i];
+    qsort(rows, count, sizeof *rows, compare_revisions);
+    for (size_t i = 0; e == ERR_OK && i < count; i++)
+        e = ledger_load_entitlement(l, &rows[i], !r->untrusted, diag);
+    mem_free(rows);
+    return e;
+}
+
+static enum err load_all(const struct rows *r, struct ledger *l, struct diag *diag)
+{
+    enum err e = r->has_self ? ledger_load_self(l, &r->self, diag) : ERR_OK;
+
     for (size_t i = 0; e == ERR_OK && i < r->nodes.count; i++)
         e = ledger_load_node(l, &r->nodes.items[i], diag);
+    if (e == ERR_OK)
+        e = load_entitlements(r, l, diag);
     for (size_t i = 0; e == ERR_OK && i < r->credits.count; i++)
         e = ledger_load_credit(l, &r->credits.items[i], diag);
     for (size_t i = 0; e == ERR_OK && i < r->moves.count; i++)

@@ -20,6 +20,8 @@ struct rows {
     ROW_LIST(struct node_row) nodes;
     ROW_LIST(struct entitlement_row) entitlements; /* in the order installed; owned references */
     ROW_LIST(struct scope_row) scopes;
+    struct self_row self;
+    bool has_self; /* false: a new database */
     uint64_t seq;
     int64_t ceiling_ms;
     bool untrusted; /* as if every publisher's key had been taken away */
@@ -33,6 +35,11 @@ void rows_check_batch(const struct rows *rows, const struct ledger_changes *chan
 
 /* Applies a checked batch; ceiling_ms 0: as it is. */
 void rows_apply(struct rows *rows, const struct ledger_changes *changes, int64_t ceiling_ms);
+
+/* R11, as store_rename() and store_wipe() in node/store/store.h document them. present: the database's
+ * node_ref, nil if it is a new one; former: whom the new one names as its former self. */
+void rows_rename(struct rows *rows, const struct uuid *present, const struct uuid *former);
+void rows_wipe(struct rows *rows, const struct uuid *partner);
 
 /* A deep enough copy: entitlements are shared. */
 void rows_copy(const struct rows *from, struct rows *out);

@@ -13,6 +13,7 @@ struct store_faults {
 };
 
 struct sim_store {
+    struct uuid node_ref; /* nil: an empty database */
     struct rows rows;
     struct store_faults faults;
     int64_t away_until_ms; /* true time: nobody can connect before */
@@ -21,11 +22,11 @@ struct sim_store {
 void sim_store_fini(struct sim_store *store);
 
 /* How long this commit will take. */
-int64_t sim_store_latency(const struct sim_store *store, struct dice *dice);
+int64_t sim_store_latency(const struct sim_store *store, struct dice *dice, bool faulty);
 
 /* What becomes of it: ERR_OK written; ERR_STORE_AWAY not written; ERR_STORE_UNKNOWN one of the two.
  * After a failure the database may be away for some time. */
-enum err sim_store_commit(struct sim_store *store, struct dice *dice, int64_t true_ms,
+enum err sim_store_commit(struct sim_store *store, struct dice *dice, bool faulty, int64_t true_ms,
                           const struct ledger_changes *changes, int64_t ceiling_ms);
 
 /* The process dies while this commit is on its way: it lands or not. */

@@ -2,13 +2,37 @@
 
 #include "world.h"
 
-#define PATIENCE_MS 5000 /* a sender gives up then */
+#define PATIENCE_MS      5000 /* a client gives up then */
+#define PEER_PATIENCE_MS 1500
+
+struct sim_page *sim_page_new(struct ledger_page *page)
+{
+    struct sim_page *one = mem_alloc(sizeof *one);
+
+    *one = (struct sim_page){ .references = 1, .page = page };
+    return one;
+}
+
+struct sim_page *sim_page_ref(struct sim_page *page)
+{
+    page->references++;
+    return page;
+}
+
+void sim_page_unref(struct sim_page *page)
+{
+    if (!page || --page->references)
+        return;
+    ledger_page_free(page->page);
+    mem_free(page);
+}
 
 struct request *request_new(enum ledger_event_kind kind)
 {
     struct request *request = mem_calloc(1, sizeof *request);
 
     request->event.kind = kind;
+    request->from = FROM_OUTSIDE;
     return request;
 }
 
@@ -16,6 +40,7 @@ struct request *request_free(struct request *request)
 {
     ledger_result_fini(&request->result);
     entitlement_unref(request->entitlement);
+    sim_page_unref(request->page);
     mem_free(request);
     return NULL;
 }
@@ -25,15 +50,24 @@ bool request_certain(const struct request *request)
     return !request->lost && err_info(request->result.err)->http != 503;
 }
 
+static bool gets_lost(struct world *w, size_t from, size_t to)
+{
+    if (from != FROM_OUTSIDE && to != FROM_OUTSIDE && w->cut[from][to])
+        return true;
+    return world_faulty(w) && dice_chance(&w->dice, w->wire.lost_per_mille);
+}
+
 static int64_t delay(struct world *w)
 {
-    return dice_between(&w->dice, 1, w->wire.delay_max_ms);
+    return dice_between(&w->dice, 1, world_faulty(w) ? w->wire.delay_max_ms : 5);
 }
 
 static void arrive(struct world *w, void *subject, uint64_t number)
 {
+    struct request *request = subject;
+
     (void)number;
-    node_submit(w, subject);
+    node_submit(w, &w->nodes[request->to], request);
 }
 
 static void come_back(struct world *w, void *subject, uint64_t number)
@@ -41,7 +75,7 @@ static void come_back(struct world *w, void *subject, uint64_t number)
     struct request *request = subject;
 
     (void)number;
-    if (request_certain(request))
+    if (!request->local && request->from == FROM_OUTSIDE && request_certain(request))
         auditor_clock(w, request);
     request->on_answer(w, request);
 }
@@ -49,14 +83,20 @@ static void come_back(struct world *w, void *subject, uint64_t number)
 static void lose(struct world *w, struct request *request)
 {
     request->lost = true;
-    world_after(w, PATIENCE_MS, come_back, request, 0);
+    world_after(w, request->from == FROM_OUTSIDE ? PATIENCE_MS : PEER_PATIENCE_MS, come_back,
+                request, 0);
 }
 
 void wire_send(struct world *w, struct request *request)
 {
+    size_t there = w->nodes[request->to].identity;
+
     request->sent = world_order(w);
-    request->told_before_ms = w->auditor.told_ms;
-    if (dice_chance(&w->dice, w->wire.lost_per_mille))
+    request->told_before_by = there;
+    request->told_before_ms = w->identities[there].told_ms;
+    if (request->local)
+        node_submit(w, &w->nodes[request->to], request);
+    else if (gets_lost(w, request->from, request->to))
         lose(w, request);
     else
         world_after(w, delay(w), arrive, request, 0);
@@ -64,7 +104,11 @@ void wire_send(struct world *w, struct request *request)
 
 void wire_answer(struct world *w, struct request *request)
 {
-    if (request->lost || dice_chance(&w->dice, w->wire.lost_per_mille))
+    if (request->local)
+        world_after(w, 0, come_back, request, 0);
+    else if (request->lost && request->from != FROM_OUTSIDE)
+        world_after(w, 1, come_back, request, 0); /* the connection is refused or reset */
+    else if (request->lost || gets_lost(w, request->to, request->from))
         lose(w, request);
     else
         world_after(w, delay(w), come_back, request, 0);

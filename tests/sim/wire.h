@@ -5,26 +5,47 @@
 #include "ledger/ledger.h"
 
 #define SIM_ITEMS_MAX 4
+#define FROM_OUTSIDE  SIZE_MAX /* clients and operators: the wire between the nodes is not theirs */
 
 struct world;
+struct sim_node;
+
+/* A page on the wire; it may arrive more than once. */
+struct sim_page {
+    unsigned references;
+    struct ledger_page *page;
+};
+struct sim_page *sim_page_new(struct ledger_page *page); /* takes it */
+struct sim_page *sim_page_ref(struct sim_page *page);
+void sim_page_unref(struct sim_page *page);
 
 struct request {
     struct ledger_event event;   /* its pointers lead into this request */
     struct ledger_result result; /* when answered */
     bool lost;                   /* no answer came: nobody knows what happened */
+    bool local;                  /* from the node's own worker */
     uint64_t sent;               /* orders sendings, answers and ends for the auditor */
-    int64_t told_before_ms;      /* the latest ledger time anybody had been told when it was sent */
+    size_t from, to;             /* seats */
+    size_t teller;               /* identity that decided it */
+    uint64_t seq;                /* its change number after the commit */
+    int64_t told_before_ms;      /* the latest time that identity had told when it was sent … */
+    size_t told_before_by;       /* … or rather the one that had the seat then */
+    int64_t before_ms[SIM_ITEMS_MAX]; /* latest `expires` anybody had decided, per lease told */
     size_t sender;
+    uint64_t life;               /* of the sending process */
     size_t slots[SIM_ITEMS_MAX]; /* the sender's notes */
+    enum err note;
     void (*on_answer)(struct world *world, struct request *request);
     struct request *next; /* in the node's queue */
     struct grant_item items[SIM_ITEMS_MAX];
     struct lease_evidence evidence;
     struct entitlement *entitlement; /* owned */
+    struct sim_page *page;           /* owned reference */
 };
 
 struct wire_faults {
     unsigned lost_per_mille;
+    unsigned again_per_mille; /* a page arrives once more, much later */
     int64_t delay_max_ms;
 };
 
