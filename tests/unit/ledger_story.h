@@ -53,7 +53,7 @@ struct ent_spec {
 
 struct entitlement *ent_new(const struct ent_spec *spec);
 
-enum { ALONE, PAIRED };                   /* story_begin(): is a peer expected? */
+enum { ALONE, PAIRED }; /* story_begin(): PAIRED has met PEER, new as well, and both are refilled */
 enum { ANN = 1, BOB, CAROL, MALLORY };    /* origins */
 enum { SELF_NODE = 1, PEER, THIRD_NODE }; /* nodes: ref('N', …) */
 
@@ -67,7 +67,10 @@ struct story {
     bool alarm, held;
 };
 
-void story_begin(struct story *s, int peer); /* leases up to a day; ended ones kept for years */
+/* Leases up to a day; ended ones are kept for years, and clocks may differ by a day. */
+void story_begin(struct story *s, int peer);
+/* The same of another node, which has met nobody. */
+void story_begin_as(struct story *s, unsigned node, bool peer_expected);
 void story_end(struct story *s);
 #define STORY(s, peer)                                                                             \
     struct story s __attribute__((cleanup(story_end)));                                            \
@@ -104,15 +107,22 @@ enum err story_enrol(struct story *s, unsigned origin, bool proven);
 enum err story_prove(struct story *s, unsigned origin);
 enum err story_list(struct story *s, unsigned origin);
 enum err story_purge(struct story *s, size_t limit);
-enum err story_move(struct story *s, unsigned scope, unsigned receiver, int64_t count);
+enum err story_give(struct story *s, unsigned scope, unsigned receiver, int64_t wanted);
 
-/* The peer speaks. acknowledged: SEEN_ALL means everything so far. */
+/* The peer speaks. It is drained: whoever has no use for credits is given none (R12), so that what
+ * is free in a story of one node stays here. For two that serve see pair_story.h.
+ * acknowledged: SEEN_ALL means everything so far. */
 #define SEEN_ALL UINT64_MAX
-enum err story_peer_fetched(struct story *s, unsigned node);
+enum err story_peer_met(struct story *s, unsigned node);     /* a new node introduces itself */
+enum err story_peer_fetched(struct story *s, unsigned node); /* whoever has everything, again */
 enum err story_peer_states(struct story *s, unsigned node, int64_t watermark_ms,
-                           uint64_t acknowledged);
+                           uint64_t acknowledged); /* after fetching */
+/* Its empty page, complete, W and seen 0; and a page arrives. */
+struct ledger_page story_peer_page(const struct story *s, unsigned node);
+enum err story_merge(struct story *s, const struct ledger_page *page);
 
-/* What a token of this lease of another home says: one seat of scope 1, granted now for an hour. */
+/* What a token of this lease of another home says: one seat of scope 1, granted now for an hour,
+ * and that this node may adopt it. */
 struct lease_evidence evidence_of(const struct story *s, unsigned origin, unsigned lease,
                                   unsigned home);
 /* What the token of the last grant or renewal says. */
@@ -123,6 +133,7 @@ const struct lease_row *last_lease(const struct story *s);
 struct scope_view scope_now(struct story *s, unsigned scope);
 /* The committed row; NULL if there is none. home 0: this node. */
 const struct lease_row *lease_row_of(const struct story *s, unsigned lease, unsigned home);
+const struct node_row *node_row_of(const struct story *s, unsigned node);
 
 void assert_same_row(const struct lease_row *found, const struct lease_row *expected);
 #define assert_ok(s, call)       assert_outcome((s), (call), ERR_OK, #call, __FILE__, __LINE__)

@@ -173,8 +173,9 @@ static void r4_does_not_adopt_a_private_lease(void **state)
     begin(&s);
     struct lease_evidence token = evidence_of(&s, ANN, 1, PEER);
     token.adopt = false;
-    assert_err(&s, ERR_LEASE_UNKNOWN, story_renew(&s, ANN, 1, &token));
-    assert_err(&s, ERR_LEASE_UNKNOWN, story_release(&s, ANN, 1, &token));
+    token.adopter = (struct uuid){ { 0 } };
+    assert_err(&s, ERR_OTHER_NODE, story_renew(&s, ANN, 1, &token)); /* its home knows it */
+    assert_err(&s, ERR_OTHER_NODE, story_release(&s, ANN, 1, &token));
     assert_null(lease_row_of(&s, 1, PEER));
 }
 
@@ -225,7 +226,7 @@ static void r4_does_not_adopt_for_an_unknown_scope(void **state)
     begin(&s);
     struct lease_evidence token = evidence_of(&s, ANN, 1, PEER);
     token.scope_ref = ref('S', 2);
-    assert_err(&s, ERR_LEASE_UNKNOWN, story_renew(&s, ANN, 1, &token));
+    assert_err(&s, ERR_OTHER_NODE, story_renew(&s, ANN, 1, &token));
 }
 
 /* One such row would make the database refuse the whole batch, and later the node its start. */
@@ -239,7 +240,7 @@ static void r4_does_not_adopt_what_no_node_wrote(void **state)
         struct lease_evidence token = evidence_of(&s, ANN, i, PEER);
         token.duration_ms = i == 1 ? 0 : token.duration_ms;
         token.created_ms = i == 2 ? 0 : i == 3 ? token.expires_ms + 1 : token.created_ms;
-        assert_err(&s, ERR_LEASE_UNKNOWN, story_renew(&s, ANN, i, &token));
+        assert_err(&s, ERR_OTHER_NODE, story_renew(&s, ANN, i, &token));
         assert_null(lease_row_of(&s, i, PEER));
     }
 }
