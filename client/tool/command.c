@@ -75,6 +75,12 @@ static const struct option set_leases[] = {
     { NULL, NULL, 0, NULL, NULL },
 };
 
+static const struct option set_peer_retire[] = {
+    { "yes", NULL, 0, NULL, "do not ask" },
+    { "force", NULL, 0, NULL, "also if the other node still answers" },
+    { NULL, NULL, 0, NULL, NULL },
+};
+
 static const struct option set_acquire[] = {
     { "count", "N", 0, NULL, "seats; 1 if not given" },
     { "duration", "SECONDS", 0, NULL, "as long as the site gives if not given" },
@@ -110,6 +116,7 @@ SETS(operator, set_node, set_timeout, );
 SETS(operator_out, set_out, set_node, set_timeout, );
 SETS(operator_leases, set_leases, set_node, set_timeout, );
 SETS(client_token, set_client_token, set_out, set_node, set_timeout, );
+SETS(peer_retire, set_peer_retire, set_node, set_timeout, );
 SETS(acquire, set_acquire, set_machine, set_timeout, );
 SETS(client, set_machine, set_timeout, );
 SETS(release, set_release, set_machine, set_node, set_timeout, );

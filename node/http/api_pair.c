@@ -126,7 +126,17 @@ static void put_lag(struct json_object *json, const struct pair_view *view)
                  uuid_is_nil(&pair->partner) ? 0 : behind(view->engine.seq, pair->acknowledged));
 }
 
-static void put_ledger(struct json_object *json, const struct ledger_pair *pair)
+/* R10: about how long the seats of the partner would stay locked if it were retired now. What it
+ * may give longer leases than this node is known to the ledger, which has the last word. */
+static int64_t retire_wait_seconds(const struct config *config, const struct ledger_pair *pair)
+{
+    if (uuid_is_nil(&pair->partner) || pair->partner_closed)
+        return 0;
+    return config_lease_max_ms(config) / 1000 + 2 * config->max_clock_skew.value;
+}
+
+static void put_ledger(struct json_object *json, const struct config *config,
+                       const struct ledger_pair *pair)
 {
     put_ref(json, "node_ref", &pair->partner);
     json_put_bool(json, "closed", pair->partner_closed);
@@ -135,6 +145,7 @@ static void put_ledger(struct json_object *json, const struct ledger_pair *pair)
     put_seconds(json, "clock_difference_seconds", pair->clock_difference_ms * 1000);
     json_put_time(json, "watermark", pair->watermark_ms);
     json_put_time(json, "merged", pair->merged_ms);
+    json_put_int(json, "retire_wait_seconds", retire_wait_seconds(config, pair));
     json_put_time(json, "waits_until", pair->wait_ms);
 }
 
@@ -172,7 +183,7 @@ static void reply_pair(struct request *r, const struct ledger_result *scopes)
         put_lag(peer, &view);
         put_traffic(peer, r, &view.peer);
     }
-    put_ledger(peer, &view.engine.pair);
+    put_ledger(peer, r->services->config, &view.engine.pair);
     json_object_object_add(json, "self", self_json(r, &view));
     json_object_object_add(json, "peer", peer);
     json_object_object_add(json, "seats_elsewhere", scopes ? reach_json(scopes) : NULL);
