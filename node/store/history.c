@@ -117,12 +117,23 @@ static bool has_no_history(const struct store_identity *identity, const struct s
     return identity->seq == 0 || (!self->refilled && uuid_is_nil(&self->former[0]));
 }
 
-/* `theirs`: the database counts `former` as its partner, so it is a copy of the peer's. Its name
- * and former names are then the peer's own, and this node never bore them. */
+static bool is_former(const struct self_row *self, const struct uuid *name)
+{
+    for (size_t i = 0; i < FORMER_SELVES_MAX; i++) {
+        if (uuid_equal(&self->former[i], name))
+            return true;
+    }
+    return false;
+}
+
+/* `counted`: the database counts `former` among its partners. If that is no former self of it, then
+ * this is a copy of the peer's database: the names in it are the peer's, and this node never bore
+ * them. */
 static void choose_names(struct renaming *renaming, const struct store_identity *identity,
-                         bool theirs)
+                         bool counted)
 {
     struct self_row *self = &renaming->self;
+    bool theirs = counted && !is_former(self, &renaming->former);
     bool foreign = !uuid_equal(&renaming->former, &renaming->present);
 
     if (foreign && has_no_history(identity, self)) {
@@ -211,18 +222,18 @@ static enum err rename_node(struct store *store, const struct uuid *former, stru
     const struct store_identity *identity = &store->identity;
     struct renaming renaming = { .former = uuid_is_nil(former) ? identity->node_ref : *former,
                                  .present = identity->node_ref };
-    bool theirs;
+    bool counted;
     enum err err;
 
     if ((err = read_self(store->conn, &renaming.self, diag)) != ERR_OK ||
-        (err = read_partner(store->conn, &renaming.former, &theirs, diag)) != ERR_OK)
+        (err = read_partner(store->conn, &renaming.former, &counted, diag)) != ERR_OK)
         return err;
     if (!renaming.self.refilled && uuid_equal(&renaming.self.former[0], &renaming.former) &&
         !uuid_equal(&renaming.former, &renaming.present)) {
         *node_ref = renaming.present; /* was given up before, and nothing was decided since */
         return ERR_OK;
     }
-    choose_names(&renaming, identity, theirs);
+    choose_names(&renaming, identity, counted);
     err = write_renaming(store, &renaming, diag);
     if (err == ERR_OK)
         *node_ref = renaming.node_ref;
