@@ -12,13 +12,14 @@ COOKIE = "__Host-twinlease"
 # 503s that an undisturbed node may give to a flood of requests: not_ready would be a lie
 HONEST_503 = {"overloaded", "deadline", "primary_away"}
 
-PUBLIC, CLIENT_TOKEN, ORIGIN, SECRET, CODE, SIGN_IN = (
+PUBLIC, CLIENT_TOKEN, ORIGIN, SECRET, CODE, SIGN_IN, PEER = (
     "public",
     "client token",
     "auth token",
     "origin secret",
     "auth code",
     "sign in",
+    "peer token",
 )
 EVERY_ROLE = {"admin", "viewer", "metrics", "enrol"}
 READERS = {"admin", "viewer"}
@@ -56,6 +57,14 @@ RIGHTS = [
     ("GET", "/-/instance-token", READERS),
     ("GET", "/-/entitlements", READERS),
     ("POST", "/-/entitlements", {"admin"}),
+    ("GET", "/-/peer", READERS),
+    ("POST", "/-/peer/retire", {"admin"}),
+    ("POST", "/-/peer/drain", {"admin"}),
+    ("POST", "/-/peer/resume", {"admin"}),
+    ("GET", "/-/ha/hello", PEER),
+    ("POST", "/-/ha/hello", PEER),
+    ("GET", "/-/ha/changes", PEER),
+    ("POST", "/-/ha/credits", PEER),
 ]
 
 
@@ -145,6 +154,8 @@ def is_entitled(request, world):
     if who == CODE:
         verifier = body.get("code_verifier")
         return verifier and world.codes.get(str(body.get("auth_code"))) == verifier
+    if who == PEER:
+        return False  # the other node's alone; nothing of it was given out
     if who == SIGN_IN:
         return body.get("token") in world.role_tokens.values()
     roles = {role for role, known in world.role_tokens.items() if known == token}

@@ -15,8 +15,8 @@ from node import NODE
 DOCUMENT = os.path.join(ROOT, "node", "http", "openapi.json")
 METHODS = ("get", "post", "put", "delete")
 
-# Start-up only: no answer carries them.
-NEVER_SENT = {"ok", "config", "file", "key_invalid", "tls", "network", "parse"}
+# No answer is one of them: for start-up, or only told as a `reason` by GET /-/peer.
+NEVER_SENT = {"ok", "config", "file", "key_invalid", "tls", "network", "parse", "page_refused"}
 
 # Sent for every address, so that no call lists it.
 EVERYWHERE = {"method_not_allowed"}
@@ -183,6 +183,8 @@ def expected_schemes(route):
         return {"clientToken"}
     if route["auth"] == "AUTH_ORIGIN":
         return {"authToken"}
+    if route["auth"] == "AUTH_PEER":
+        return {"peerToken"}
     schemes = set().union(*(ROLE_SCHEMES[role.strip()] for role in route["roles"].split("|")))
     schemes.add("session")
     return schemes | {None} if route["auth"] == "AUTH_ROLE_OPTIONAL" else schemes
@@ -200,6 +202,7 @@ BODIES = {
     "BODY_JSON": {"application/json"},
     "BODY_JSON_OPTIONAL": {"application/json"},
     "BODY_TEXT": {"application/jose", "application/jwt", "text/plain"},
+    "BODY_PEER": {"application/json"},
 }
 
 
@@ -209,7 +212,9 @@ def test_it_says_what_bodies_are_taken(document):
         body = operation.get("requestBody", {"content": {}})
         kind = table[key]["body"]
         assert set(body["content"]) == BODIES[kind], key
-        assert body.get("required", False) == (kind in ("BODY_JSON", "BODY_TEXT")), key
+        assert body.get("required", False) == (
+            kind in ("BODY_JSON", "BODY_TEXT", "BODY_PEER")
+        ), key
 
 
 def test_it_says_what_parameters_are_taken(document):
