@@ -40,7 +40,7 @@ struct slot {
     bool valid, blank;
 };
 
-static enum err fail(const struct state_file *file, const char *doing, struct diag *diag)
+static enum err cannot(const struct state_file *file, const char *doing, struct diag *diag)
 {
     return diag_set(diag, ERR_FILE, "%s: cannot %s: %s", file->path, doing, strerror(errno));
 }
@@ -145,7 +145,7 @@ static enum err read_bytes(const struct state_file *file, char bytes[SLOTS * SLO
     for (*size = 0; *size < SLOTS * SLOT_SIZE;) {
         ssize_t got = pread(file->fd, bytes + *size, SLOTS * SLOT_SIZE - *size, (off_t)*size);
         if (got < 0 && errno != EINTR)
-            return fail(file, "read it", diag);
+            return cannot(file, "read it", diag);
         if (got == 0)
             break;
         if (got > 0)
@@ -188,13 +188,13 @@ static enum err take_file(struct state_file *file, struct diag *diag)
     struct stat status;
 
     if (fstat(file->fd, &status) != 0)
-        return fail(file, "look at it", diag);
+        return cannot(file, "look at it", diag);
     if (!S_ISREG(status.st_mode))
         return diag_set(diag, ERR_FILE, "%s: not a regular file", file->path);
     if (flock(file->fd, LOCK_EX | LOCK_NB) == 0)
         return ERR_OK;
     if (errno != EWOULDBLOCK)
-        return fail(file, "lock it", diag);
+        return cannot(file, "lock it", diag);
     return diag_set(diag, ERR_FILE,
                     "%s: another node uses it: give each node a STATE_DIR of its own", file->path);
 }
@@ -208,7 +208,7 @@ static enum err open_file(struct state_file *file, struct diag *diag)
         file->fd = open(file->path, flags | O_CREAT, FILE_MODE);
         file->created = true;
     }
-    return file->fd >= 0 ? take_file(file, diag) : fail(file, "open it", diag);
+    return file->fd >= 0 ? take_file(file, diag) : cannot(file, "open it", diag);
 }
 
 enum err state_file_open(const char *path, struct state_file **out, bool *found,
@@ -267,7 +267,7 @@ static enum err write_slot(struct state_file *file, struct diag *diag)
     if (wrote >= 0 && (size_t)wrote != sizeof bytes)
         errno = ENOSPC;
     if (wrote != (ssize_t)sizeof bytes)
-        return fail(file, "write it", diag);
+        return cannot(file, "write it", diag);
     file->number++;
     file->slot = slot;
     return ERR_OK;
@@ -290,7 +290,7 @@ enum err state_file_note(struct state_file *file, const struct uuid *node_ref, u
 enum err state_file_sync(struct state_file *file, struct diag *diag)
 {
     if (fsync(file->fd) != 0)
-        return fail(file, "write it to disk", diag);
+        return cannot(file, "write it to disk", diag);
     if (!file->created)
         return ERR_OK;
     enum err err = file_sync_folder(file->path, diag);
