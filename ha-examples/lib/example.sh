@@ -114,13 +114,13 @@ example_begin() {
     trap 'example_error "$BASH_COMMAND" "$LINENO"' ERR
     packages_install build run examples || example_fail "the Debian packages above are needed."
     [[ $dir ]] || dir=$(mktemp -d "${TMPDIR:-/var/tmp}/twinlease-example.XXXXXX")
+    [[ ! -e $dir/pair ]] || example_fail "there is a pair in $dir already; choose another --dir"
     [[ $port ]] || port=$(free_ports)
     if [[ $(type -t wire_make) == function ]]; then
         wire_make
         pair_options+=(--hosts "$wire_hosts" --netns "$wire_netns")
     fi
     say "$title"
-    rm -rf "${dir:?}/pair"
     pair up --port "$port" --seats "$seats" --lease-seconds "$lease_seconds" --quiet \
         "${pair_options[@]}" || example_fail "the pair does not come up"
     # shellcheck source=/dev/null

@@ -162,6 +162,18 @@ class Node:
         self.stop()
         self.start()
 
+    def restart_not_ready(self):
+        """For a node that lives, but may not decide anything."""
+        self.stop()
+        self.start(ready=False)
+        wait_until(self.lives, START_SECONDS, lambda: f"alive; its log ends:\n{self.log_tail()}")
+
+    def lives(self):
+        try:
+            return self.get("/-/health", token=None).status_code == 200
+        except requests.RequestException:
+            return False
+
     def alive(self):
         return self.process is not None and self.process.poll() is None
 

@@ -41,7 +41,7 @@ class Pair:
         self.wires = {}
         for node in self.both:
             publisher.trust(node.publishers_dir)
-            write_private(os.path.join(node.state_dir, "admin.token"), ADMIN_TOKEN)
+            self.give_admin_token(node)
             port = self.other(node).port
             if wires:
                 self.wires[node] = Wire(port)
@@ -58,6 +58,11 @@ class Pair:
     @staticmethod
     def point(node, port):
         node.settings["HA_REPLICATE"] = f"localhost:{port}"
+
+    @staticmethod
+    def give_admin_token(node):
+        """One operator, one token: what is handed on to the other node is believed there."""
+        write_private(os.path.join(node.state_dir, "admin.token"), ADMIN_TOKEN)
 
     def start(self):
         for node in self.both:

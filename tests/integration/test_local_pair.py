@@ -1,15 +1,19 @@
-"""Done-when 1: deploy/local-pair from nothing to a lease and back to nothing."""
+"""deploy/local-pair from nothing to two nodes that replicate and a lease, and back to nothing."""
 
+import json
 import os
 import shlex
 import shutil
+import socket
 import subprocess
 import tempfile
 
 import pytest
 
+import jose
 from cluster import ROOT
 from node import NODE, free_port
+from waiting import wait_until
 from test_tour import blocks
 
 SCRIPT = os.path.join(ROOT, "deploy", "local-pair")
@@ -25,11 +29,23 @@ pytestmark = pytest.mark.skipif(
 def pair():
     """A pair that is up; yields its folder."""
     folder = tempfile.mkdtemp(prefix="twinlease-pair.", dir="/var/tmp")
-    local_pair(folder, "up", "--port", str(free_port()), "--seats", "3", "--quiet")
+    local_pair(folder, "up", "--port", str(two_ports()), "--seats", "3", "--quiet")
     yield folder
     local_pair(folder, "down", "--purge")
     assert processes_of(folder) == []
     assert not os.path.exists(folder)
+
+
+def two_ports():
+    """A free port whose next one is free, too."""
+    while True:
+        port = free_port()
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port + 1))
+                return port
+            except (OSError, OverflowError):
+                continue
 
 
 def local_pair(folder, *arguments, code=0):
@@ -73,6 +89,10 @@ def ask(folder, *arguments):
     return subprocess.run(["bash", "-c", line], text=True, capture_output=True, check=False).stdout
 
 
+def health(folder, name):
+    return json.loads(ask(folder, f'"${name.upper()}_URL/-/health"'))
+
+
 def test_pair_env_says_where_everything_is(pair):
     variables = environment(pair)
     for name in (
@@ -83,11 +103,52 @@ def test_pair_env_says_where_everything_is(pair):
         "PUBLISHER_DIR",
     ):
         assert os.path.exists(variables[name]), name
-    assert variables["PRIMARY_URL"].startswith("https://localhost:")
-    assert variables["SECONDARY_URL"] == variables["SECONDARY_PID"] == ""
     assert variables["DEMO_FEATURE"] == "render"
-    with open(f"/proc/{variables['PRIMARY_PID']}/cmdline", encoding="utf-8") as file:
-        assert "twinlease-node" in file.read()
+    ports = []
+    for name in ("PRIMARY", "SECONDARY"):
+        assert variables[f"{name}_URL"].startswith("https://localhost:")
+        ports.append(int(variables[f"{name}_URL"].rpartition(":")[2]))
+        with open(f"/proc/{variables[f'{name}_PID']}/cmdline", encoding="utf-8") as file:
+            assert "twinlease-node" in file.read()
+    assert ports[1] == ports[0] + 1
+
+
+def test_the_nodes_replicate(pair):
+    said = [health(pair, name) for name in ("primary", "secondary")]
+    assert [one["role"] for one in said] == ["PRIMARY", "SECONDARY"]
+    assert [one["peer"]["state"] for one in said] == ["connected", "connected"]
+    assert said[0]["node_ref"] != said[1]["node_ref"]
+
+
+def test_each_node_has_its_own_and_both_have_the_instance_s(pair):
+    def contents(name, path):
+        with open(os.path.join(pair, name, path), "rb") as file:
+            return file.read()
+
+    for path in ("state/instance.private.pem", "state/admin.token"):
+        assert contents("primary", path) == contents("secondary", path)
+    assert contents("ca", "primary.cert.pem") != contents("ca", "secondary.cert.pem")
+    for name in ("primary", "secondary"):
+        assert b"listen_addresses = ''" in contents(name, "postgres/data/postgresql.conf")
+
+
+def test_the_secondary_knows_the_lease_and_the_operator(pair):
+    def known():
+        answer = ask(
+            pair,
+            '-H "Authorization: Bearer $(cat "$ADMIN_TOKEN_FILE")"',
+            '"$SECONDARY_URL/-/leases?state=active"',
+        )
+        return '"feature":"render"' in answer
+
+    wait_until(known, 30, "the lease is known at the secondary")
+
+
+def test_the_client_token_names_both(pair):
+    variables = environment(pair)
+    with open(variables["CLIENT_TOKEN_FILE"], encoding="ascii") as file:
+        claims = jose.payload_of(file.read().strip())
+    assert claims["node_url_list"] == [variables["PRIMARY_URL"], variables["SECONDARY_URL"]]
 
 
 def test_a_lease_was_granted(pair):
@@ -102,14 +163,23 @@ def test_a_lease_was_granted(pair):
 def test_no_process_of_it_runs_as_root(pair):
     variables = environment(pair)
     if os.geteuid() == 0:
-        assert os.stat(f"/proc/{variables['PRIMARY_PID']}").st_uid != 0
+        for name in ("PRIMARY_PID", "SECONDARY_PID"):
+            assert os.stat(f"/proc/{variables[name]}").st_uid != 0
 
 
 def test_secrets_are_closed_to_others(pair):
     variables = environment(pair)
     for name in ("ADMIN_TOKEN_FILE", "PUBLISHER_KEY"):
         assert os.stat(variables[name]).st_mode & 0o007 == 0, name
-    for name in ("ca/ca.key.pem", "ca/server.key.pem", "instance/private.pem"):
+    for name in (
+        "ca/ca.key.pem",
+        "ca/primary.key.pem",
+        "ca/secondary.key.pem",
+        "instance/private.pem",
+        "primary/state/instance.private.pem",
+        "secondary/state/instance.private.pem",
+        "secondary/state/admin.token",
+    ):
         assert os.stat(os.path.join(pair, name)).st_mode & 0o077 == 0, name
 
 
@@ -137,25 +207,53 @@ def test_up_again_changes_nothing(pair):
 
 def test_up_with_other_options_changes_just_that(pair):
     before = environment(pair)["PRIMARY_URL"]
-    local_pair(pair, "up", "--seats", "4", "--port", str(free_port()))
+    local_pair(pair, "up", "--seats", "4", "--port", str(two_ports()), "--set", "DEBUG=true")
     assert environment(pair)["PRIMARY_URL"] != before
     answer = ask(
         pair, '-H "Authorization: Bearer $(cat "$ADMIN_TOKEN_FILE")"', '"$PRIMARY_URL/-/scopes"'
     )
     assert '"seats":4' in answer
+    for name in ("primary", "secondary"):
+        with open(os.path.join(pair, name, "node.conf"), encoding="utf-8") as file:
+            assert "DEBUG=true\n" in file.read()
+    local_pair(pair, "up", "--set", "", "--quiet")
+    with open(os.path.join(pair, "primary", "node.conf"), encoding="utf-8") as file:
+        assert "DEBUG" not in file.read()
 
 
-def test_stop_start_kill(pair):
+@pytest.mark.parametrize("name", ["primary", "secondary"])
+def test_stop_start_kill(pair, name):
     assert "ready" in local_pair(pair, "status")
-    local_pair(pair, "stop", "primary")
-    assert "does not run" in local_pair(pair, "status", code=1)
-    local_pair(pair, "stop", "primary")
-    local_pair(pair, "start", "primary")
+    local_pair(pair, "stop", name)
+    said = local_pair(pair, "status", code=1)
+    assert f"{name}: " in said and "does not run" in said
+    local_pair(pair, "stop", name)
+    local_pair(pair, "start", name)
     local_pair(pair, "status")
-    local_pair(pair, "kill", "primary")
-    assert "does not run" in local_pair(pair, "kill", "primary", code=1)
+    before = health(pair, name)["node_ref"]
+    local_pair(pair, "kill", name)
+    assert "does not run" in local_pair(pair, "kill", name, code=1)
+    local_pair(pair, "start", name)
+    local_pair(pair, "kill", name, "--database")
+    assert processes_of(os.path.join(pair, name)) == []
     local_pair(pair, "up", "--quiet")
     local_pair(pair, "status")
+    assert health(pair, name)["node_ref"] == before
+
+
+def test_a_machine_that_is_gone_is_made_anew(pair):
+    """R11: its name with the survivor is another one, so an operator retires the old one first."""
+    before = health(pair, "secondary")["node_ref"]
+    local_pair(pair, "kill", "secondary", "--database")
+    shutil.rmtree(os.path.join(pair, "secondary"))
+    ask(
+        pair,
+        '-X POST -H "Authorization: Bearer $(cat "$ADMIN_TOKEN_FILE")"',
+        '"$PRIMARY_URL/-/peer/retire"',
+    )
+    local_pair(pair, "start", "secondary")
+    local_pair(pair, "up", "--quiet")
+    assert health(pair, "secondary")["node_ref"] != before
 
 
 def test_down_and_up_again(pair):
@@ -184,8 +282,13 @@ def test_a_number_of_another_process_is_not_taken_for_the_node(pair):
 @pytest.mark.parametrize(
     "arguments,code",
     [
-        (["stop", "secondary"], 1),
+        (["stop", "tertiary"], 1),
         (["start"], 2),
+        (["start", "primary", "--database"], 2),
+        (["stop", "primary", "--no-wait"], 2),
+        (["status", "--set", "DEBUG=true"], 2),
+        (["up", "--set", "debug"], 2),
+        (["up", "--hosts", "one"], 2),
         (["frob"], 2),
         (["up", "--seats", "0"], 2),
         (["up", "--port", "x"], 2),
@@ -201,8 +304,9 @@ def test_wrong_arguments_get_one_sentence(pair, arguments, code):
     assert done.stderr.startswith("local-pair: "), done.stderr
 
 
-def test_a_port_in_use_is_named(pair):
-    port = environment(pair)["PRIMARY_URL"].rsplit(":", 1)[1]
+@pytest.mark.parametrize("name", ["PRIMARY", "SECONDARY"])
+def test_a_port_in_use_is_named(pair, name):
+    port = environment(pair)[f"{name}_URL"].rsplit(":", 1)[1]
     folder = tempfile.mkdtemp(prefix="twinlease-pair.", dir="/var/tmp")
     said = local_pair(folder, "up", "--port", port, "--quiet", code=1)
     assert port in said and "cannot be bound" in said
