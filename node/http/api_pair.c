@@ -1,6 +1,7 @@
 /* Operators' calls on the pair (design §5, R10): how the two stand to each other, and the three
  * things that somebody has to decide: the other node is gone for good (retire), this one is to stop
  * deciding (drain), and to go on (resume). */
+#include <stdio.h>
 #include <string.h>
 
 #include "http/handlers.h"
@@ -35,9 +36,10 @@ static void put_ref(struct json_object *json, const char *name, const struct uui
 
 static void put_seconds(struct json_object *json, const char *name, int64_t us)
 {
-    double seconds = (double)(us / 1000) / 1000;
+    char text[32];
 
-    json_object_object_add(json, name, json_object_new_double_s(seconds, NULL));
+    snprintf(text, sizeof text, "%.3f", (double)us / 1e6);
+    json_object_object_add(json, name, json_object_new_double_s((double)us / 1e6, text));
 }
 
 static int64_t age_us(int64_t since_us)
