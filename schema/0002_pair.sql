@@ -2,8 +2,8 @@
 -- generation of its origin a lease was granted to.
 --
 -- A database of version 1 belongs to a node that never exchanged anything with another. What it
--- decided stays: its leases and origins are of this node's making, and all that it minted is usable.
--- Columns without a default have one only while the rows of version 1 are filled in.
+-- decided stays: its leases and origins are of this node's making, and all that it minted is
+-- usable. Columns have a default only while the rows of version 1 are filled in.
 
 -- ---- what a node knows of itself
 

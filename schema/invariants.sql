@@ -50,8 +50,8 @@ numbered AS (
     UNION ALL SELECT 'origin', origin_ref, seq FROM origin
     UNION ALL SELECT 'lease', lease_ref, seq FROM lease
 ),
--- R2: credits(i) = minted[i] + moved to i - moved from i, of this node and whoever it inherited. What
--- it minted itself counts once it is usable.
+-- R2: credits(i) = minted[i] + moved to i - moved from i, of this node and whoever it inherited.
+-- What it minted itself counts once it is usable.
 owned AS (
     SELECT s.scope_ref, s.entitlement_ref,
            COALESCE((SELECT sum(CASE WHEN c.node_ref = me.node_ref THEN c.usable ELSE c.minted END)
@@ -212,7 +212,8 @@ broken (rule, detail) AS (
     FROM node n WHERE n.heir IS NOT NULL AND n.heir NOT IN (TABLE known_node)
 
     UNION ALL -- R10: an heir was alive when it inherited
-    SELECT 'heirs_in_circle', format('node %s', l.node_ref) FROM line l WHERE l.steps = 16
+    SELECT 'heirs_in_circle', string_agg(format('node %s', l.node_ref), ', ')
+    FROM line l WHERE l.steps = 16 HAVING count(*) > 0
 
     UNION ALL -- R10: what it may have promised unseen lasts as long as its longest lease
     SELECT 'retired_without_wait',
@@ -258,8 +259,8 @@ broken (rule, detail) AS (
                 AND d.origin_ref = l.origin_ref AND d.scope_ref = l.scope_ref AND d.count = l.count
     WHERE l.state = 0 AND d.expires_ms > me.ceiling_ms
 
-    UNION ALL -- R3: another node's lease is known only if it was shared. What this node granted under
-    -- a name that it gave up was its own.
+    UNION ALL -- R3: another node's lease is known only if it was shared. What this node granted
+    -- under a name that it gave up was its own.
     SELECT 'private_lease_elsewhere', format('lease %s: home %s', l.lease_ref, l.home)
     FROM lease l JOIN me ON l.home <> me.node_ref JOIN unfilled u ON NOT u.yes
     WHERE l.state = 0 AND NOT l.shared AND l.home NOT IN (TABLE former)
