@@ -8,10 +8,12 @@
 #pragma once
 
 #include "engine/engine.h"
+#include "replication/state.h"
 #include "token/instance.h"
 
 struct replication;
 
+/* Strings are copied; the rest is borrowed and outlives the worker. */
 struct replication_conf {
     const char *peer;    /* HA_REPLICATE: host:port */
     const char *own_url; /* this node's own address */
@@ -25,14 +27,6 @@ struct replication_conf {
     const uint8_t *process; /* PEER_NONCE_SIZE bytes, drawn at start; http/ has the same */
 };
 
-enum replication_state {
-    REPLICATION_CONNECTING, /* never reached since start */
-    REPLICATION_CONNECTED,
-    REPLICATION_AWAY,    /* it does not answer */
-    REPLICATION_REFUSED, /* it answers, but the two must not replicate: diag says why */
-};
-const char *replication_state_name(enum replication_state state);
-
 struct replication_status {
     enum replication_state state;
     enum err reason;
@@ -45,16 +39,21 @@ struct replication_status {
     int64_t protocol;                          /* negotiated; 0: none yet */
     int64_t connected_since_ms, away_since_ms; /* wall clock; 0: not so */
     int64_t last_page_us;                      /* stopwatch at the last completed page; 0: none */
-    int64_t round_trip_us;                     /* of the last exchange that had something to say */
-    int64_t lag_us;    /* age of the oldest change of the peer that is not merged here, as far
-                        * as known: since when a page is under way or incomplete; 0: none */
-    uint64_t peer_seq; /* its newest change number, as last said */
+    int64_t round_trip_us;                     /* of the last exchange that was not kept waiting */
+    int64_t behind_since_us; /* stopwatch since when a change of the peer is known and not merged
+                              * here: a page is under way, or was not complete; 0: none */
+    int64_t lag_us; /* age of that; while there is no contact, of the last completed page: what the
+                     * peer did since is not here; 0: none known */
+    uint64_t peer_seq;                                 /* its newest change number, as last said */
     uint64_t pages, rows, bytes_in, refused, failures; /* since start */
 };
 
+/* ERR_CONFIG, ERR_INTERNAL. That the other node is away is no error. */
 enum err replication_start(const struct replication_conf *conf, struct replication **out,
                            struct diag *diag) MUST_USE;
-struct replication *replication_stop(struct replication *replication); /* NULL in, NULL out */
+/* Before engine_stop(): waits for the command that the engine may have. NULL in, NULL out. */
+struct replication *replication_stop(struct replication *replication);
+/* A snapshot, from any thread. */
 void replication_status(struct replication *replication, struct replication_status *out);
 /* From the ledger thread; must not block. Several wishes for one scope become the largest. */
 void replication_want(struct replication *replication, const struct uuid *scope_ref, int64_t count);

@@ -56,7 +56,8 @@ struct peer_claims {
 
 const char *peer_purpose_name(enum peer_purpose purpose); /* "hello", "meet", … */
 
-/* Appends. ERR_INTERNAL if the target cannot stand in a token or out is full. */
+/* Appends. ERR_INTERNAL if the sender is nil (a node that has not read its database yet), the
+ * target cannot stand in a token, or out is full. */
 enum err peer_token_sign(const struct instance *instance, const struct peer_claims *claims,
                          struct buf *out) MUST_USE;
 /* Signature, type and form. Who may say what to whom is judged by the caller. ERR_TOKEN_INVALID,

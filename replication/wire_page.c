@@ -172,12 +172,12 @@ static void put_string(struct buf *out, const char *text)
 
 static int64_t state_number(enum lease_state state)
 {
-    for (int i = 0; i < LEASE_STATES; i++) {
-        if (page_states[i] == state)
-            return i;
-    }
-    must(!"a state of leases stands in the table");
-    return 0;
+    int64_t number = 0;
+
+    while (number < LEASE_STATES && page_states[number] != state)
+        number++;
+    must(number < LEASE_STATES);
+    return number;
 }
 
 static void put_bool(struct buf *out, bool value)

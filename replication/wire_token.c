@@ -63,8 +63,8 @@ enum err peer_token_sign(const struct instance *instance, const struct peer_clai
 {
     AUTO(buf_fini) struct buf payload = { .max = PAYLOAD_MAX };
 
-    must(claims->purpose < PEER_PURPOSES && !uuid_is_nil(&claims->sender));
-    if (!target_valid(claims->target))
+    must(claims->purpose < PEER_PURPOSES);
+    if (uuid_is_nil(&claims->sender) || !target_valid(claims->target))
         return ERR_INTERNAL;
     append_claims(instance, claims, &payload);
     must(buf_ok(&payload));
