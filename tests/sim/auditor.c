@@ -184,12 +184,12 @@ void auditor_renamed(struct world *w, size_t origin)
 }
 
 void auditor_proof_taken(struct world *w, const struct request *request, size_t origin,
-                         uint64_t secret_since)
+                         uint64_t secret_since, size_t secret_by)
 {
     const struct audited_origin *o = &w->auditor.origins[origin];
 
     if (o->deletion_sent && request->sent > o->deletion_known && secret_since < o->deletion_sent &&
-        request->teller == o->deleted_by)
+        request->teller == o->deleted_by && secret_by == o->deleted_by)
         world_fail(w, "a secret from before its origin was deleted was taken");
 }
 
@@ -336,7 +336,7 @@ void auditor_decided(struct world *w, struct request *request)
 {
     const struct ledger_result *r = &request->result;
 
-    if (request->from != FROM_OUTSIDE || request->event.kind == LEDGER_LIST)
+    if (request->event.kind != LEDGER_GRANT && request->event.kind != LEDGER_RENEW)
         return;
     for (size_t i = 0; i < r->lease_count && i < SIM_ITEMS_MAX; i++) {
         struct audited_lease *lease = find(&w->auditor, &r->leases[i].row);
@@ -397,14 +397,14 @@ void auditor_told(struct world *w, const struct request *request, size_t origin,
         world_fail(w, "R4: another origin's lease");
     if (lease->count != row->count || !uuid_equal(&lease->scope_ref, &row->scope_ref))
         world_fail(w, "R3: one reference stands for two leases");
+    bool after = after_the_ends(&w->auditor, request, lease);
+    lease->ends = lease->ends || !after;
     bool grows = !listed && row->expires_ms > request->before_ms[at];
     bool first = !lease->told;
     if (first)
         told_first(w, request, lease);
     told_by(w, request, lease, view);
-    if (!lease->ends && !lease->ends_on_the_way && after_the_ends(&w->auditor, request, lease))
-        lease->in_use = lease->in_use || !listed;
-    else if (after_the_ends(&w->auditor, request, lease) && grows)
+    if (after && (grows || (!lease->ends && !listed)))
         lease->in_use = true;
     check_scope(w, &row->scope_ref);
 }

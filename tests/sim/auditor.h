@@ -98,9 +98,9 @@ void auditor_delete_sent(struct world *world, size_t origin);
 void auditor_deleted(struct world *world, const struct request *request, size_t origin);
 /* The client draws a new name: what its old one holds is out of its reach. */
 void auditor_renamed(struct world *world, size_t origin);
-/* An origin's proof was taken; its secret was told to it at secret_since. */
+/* An origin's proof was taken; its secret was told to it at secret_since, by secret_by. */
 void auditor_proof_taken(struct world *world, const struct request *request, size_t origin,
-                         uint64_t secret_since);
+                         uint64_t secret_since, size_t secret_by);
 
 /* origin was told that this lease is active; at: which of the request's leases. */
 void auditor_told(struct world *world, const struct request *request, size_t origin, size_t at);

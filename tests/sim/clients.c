@@ -89,7 +89,8 @@ static void heed(struct world *w, const struct request *request)
     if (request->result.err == ERR_ORIGIN_DELETED)
         client->enrolled = false;
     else if (request->result.err == ERR_OK)
-        auditor_proof_taken(w, request, request->sender, client->secret_since);
+        auditor_proof_taken(w, request, request->sender, client->secret_since,
+                            client->secret_by);
 }
 
 /* ---- enrolling ------------------------------------------------------------------------------ */

@@ -65,7 +65,14 @@ static struct entitlement *draw_entitlement(struct world *w, size_t which)
     return e;
 }
 
-static void send_install(struct world *w, size_t which, size_t to);
+static void post_install(struct world *w, size_t which, size_t to, enum err note);
+
+/* Until it is known. */
+static void install_again(struct world *w, void *subject, uint64_t which)
+{
+    (void)subject;
+    post_install(w, which, dice_below(&w->dice, SIM_SEATS), ERR_OK);
+}
 
 static void on_install(struct world *w, struct request *request)
 {
@@ -74,7 +81,8 @@ static void on_install(struct world *w, struct request *request)
 
     if (!request_certain(request)) {
         if (request->note == ERR_OK && !late)
-            send_install(w, request->sender, dice_below(&w->dice, SIM_SEATS)); /* until known */
+            world_after(w, dice_between(&w->dice, 100, 4000), install_again, NULL,
+                        request->sender);
     } else if (request->result.err != ERR_OK && !late) {
         world_fail(w, "R2: an entitlement is refused: %s", request->result.diag.text);
     } else {
@@ -99,11 +107,6 @@ static void post_install(struct world *w, size_t which, size_t to, enum err note
     wire_send(w, request);
 }
 
-static void send_install(struct world *w, size_t which, size_t to)
-{
-    post_install(w, which, to, ERR_OK);
-}
-
 /* At the primary, as it should be; at times at the other node, or at both at once (R2). */
 static void install(struct world *w, size_t which)
 {
@@ -115,7 +118,7 @@ static void install(struct world *w, size_t which)
     entitlement_unref(o->newest[which]);
     o->newest[which] = draw_entitlement(w, which);
     auditor_install_sent(w, o->newest[which]);
-    send_install(w, which, dice_chance(&w->dice, 800) ? 0 : 1);
+    post_install(w, which, dice_chance(&w->dice, 800) ? 0 : 1, ERR_OK);
     if (dice_chance(&w->dice, 250))
         post_install(w, which, dice_below(&w->dice, SIM_SEATS), ERR_NETWORK);
 }
@@ -204,6 +207,14 @@ static bool serves(const struct sim_node *n)
 static struct uuid partner_of(const struct sim_node *n)
 {
     return n->ledger ? ledger_pair(n->ledger).partner : (struct uuid){ { 0 } };
+}
+
+/* It has the instance's history, whether it serves now or not. */
+static bool has_history(const struct sim_node *n)
+{
+    enum self_state state = n->ledger && n->contacted ? ledger_pair(n->ledger).self : SELF_RETIRED;
+
+    return state == SELF_SERVING || state == SELF_DRAINED || state == SELF_RESUMING;
 }
 
 static void stop_for_good(struct world *w, void *subject, uint64_t identity)
@@ -372,10 +383,24 @@ static bool has_older(const struct sim_node *n)
                                n->backup.rows.seq < n->store.rows.seq);
 }
 
+/* The other one has merged more of this node than the old disk has: so it is noticed (R11). */
+static bool lags_behind(const struct sim_node *n, const struct sim_node *other)
+{
+    if (!uuid_equal(&n->backup.node_ref, &n->store.node_ref))
+        return true;
+    for (size_t i = 0; i < other->store.rows.nodes.count; i++) {
+        const struct node_row *row = &other->store.rows.nodes.items[i];
+        if (uuid_equal(&row->node_ref, &n->store.node_ref))
+            return row->cursor > n->backup.rows.seq;
+    }
+    return false;
+}
+
 static void happen(struct world *w, enum incident incident, struct sim_node *n)
 {
     struct sim_node *other = world_other(w, n);
     bool old = incident == INCIDENT_RESTORE || incident == INCIDENT_DISK;
+    bool unnoticed = incident == INCIDENT_DISK && !lags_behind(n, other);
 
     if (incident == INCIDENT_CUT) {
         cut_wire(w);
@@ -388,7 +413,7 @@ static void happen(struct world *w, enum incident incident, struct sim_node *n)
         return;
     }
     if (w->operator.identity_changes >= 5 || !other_goes_on(w, n) || !node_filled(n) ||
-        w->identities[n->identity].state != IDENTITY_LIVE || (old && !has_older(n)))
+        w->identities[n->identity].state != IDENTITY_LIVE || (old && !has_older(n)) || unnoticed)
         return;
     if ((incident == INCIDENT_DISK || incident == INCIDENT_RETIRE_LIVE ||
          incident == INCIDENT_DRAIN) &&
@@ -467,7 +492,7 @@ static void mend_dead(struct world *w, struct sim_node *n)
 
     if (w->identities[n->identity].state != IDENTITY_LIVE)
         replace(w, n);
-    else if (serves(other))
+    else if (has_history(other))
         retire_partner_of(w, other);
     else if (other->ledger && ledger_pair(other->ledger).self == SELF_UNFILLED &&
              !w->operator.retiring) /* R11: both histories are lost */
@@ -484,7 +509,7 @@ static void mend_unfilled(struct world *w, struct sim_node *n)
 {
     struct sim_node *other = world_other(w, n);
 
-    if (serves(other)) {
+    if (has_history(other)) {
         if (n->worker.refused_here == ERR_PEER_UNKNOWN || n->worker.refused_there == ERR_PEER_UNKNOWN)
             retire_partner_of(w, other);
         return;

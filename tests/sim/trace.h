@@ -6,7 +6,7 @@
 
 #include "base/must.h"
 
-#define TRACE_LINES 200
+#define TRACE_LINES 4000
 #define TRACE_WIDTH 160
 
 struct trace {

@@ -73,9 +73,11 @@ static const char *scope_difference(const struct ledger *la, const struct ledger
 
     if (!b)
         return differ(diag, "scope %s is missing", a->feature->name);
-    if (a->seats != b->seats || a->trusted != b->trusted || a->waiting != b->waiting ||
-        a->active != b->active)
-        return differ(diag, "scope %s: seats, trust, waiting or active differ", a->feature->name);
+    if (a->seats != b->seats || a->trusted != b->trusted || a->active != b->active)
+        return differ(diag, "scope %s: seats, trust or active differ", a->feature->name);
+    if (a->waiting != b->waiting)
+        return differ(diag, "scope %s: %" PRId64 " seats waiting here, %" PRId64 " there",
+                      a->feature->name, a->waiting, b->waiting);
     if (memcmp(a->entitlement->sha256, b->entitlement->sha256, sizeof a->entitlement->sha256) != 0)
         return differ(diag, "scope %s: the entitlement differs", a->feature->name);
     for (size_t i = 0; !why && i < la->node_count; i++) {
@@ -204,8 +206,11 @@ static const char *origins_differ(const struct rows *a, const struct rows *b, st
         if (!y || x->generation != y->generation || x->enrolled != y->enrolled ||
             x->created_ms != y->created_ms || x->updated_ms != y->updated_ms ||
             !uuid_equal(&x->updated_by, &y->updated_by))
-            return differ(diag, "an origin differs: generation %u, enrolled %d", x->generation,
-                          x->enrolled);
+            return differ(diag,
+                          "an origin differs: generation %u and %u, created %" PRId64
+                          " and %" PRId64 ", updated %" PRId64 " and %" PRId64,
+                          x->generation, y ? y->generation : 0, x->created_ms,
+                          y ? y->created_ms : 0, x->updated_ms, y ? y->updated_ms : 0);
     }
     return NULL;
 }

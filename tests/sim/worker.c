@@ -54,8 +54,10 @@ static void on_dismissed(struct world *w, struct request *r)
 {
     struct sim_node *n = caller(w, r);
 
-    if (n)
+    if (n) {
+        n->contacted = true; /* not before: it would serve in between */
         pause(w, n);
+    }
     request_free(r);
 }
 
@@ -104,7 +106,6 @@ static void on_met_there(struct world *w, struct request *r)
     if (r->lost || uuid_is_nil(&other->node_ref)) {
         pause(w, n);
     } else if (r->result.err == ERR_PEER_RETIRED) {
-        n->contacted = true;
         dismissed(w, n, &other->node_ref);
     } else {
         struct request *own = call(w, n, LEDGER_MEET, true, on_met_here);
