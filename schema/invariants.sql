@@ -224,7 +224,7 @@ broken (rule, detail) AS (
 
     UNION ALL
     SELECT 'updater_unknown', format('origin %s: node %s', o.origin_ref, o.updated_by)
-    FROM origin o WHERE o.updated_by NOT IN (TABLE known_node)
+    FROM origin o WHERE o.updated_ms > 1 AND o.updated_by NOT IN (TABLE known_node)
 
     UNION ALL
     SELECT 'lease_scope_unknown', format('lease %s: scope %s', l.lease_ref, l.scope_ref)

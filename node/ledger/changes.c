@@ -41,13 +41,15 @@ struct lease_row lease_to_row(const struct ledger *l, const struct lease *lease)
 
 struct origin_row origin_to_row(const struct ledger *l, const struct origin *origin)
 {
+    bool untold = origin->updated_ms == ORIGIN_UNTOLD_MS;
+
     return (struct origin_row){
         .origin_ref = origin->ref,
         .generation = origin->generation,
         .enrolled = origin->enrolled,
         .created_ms = origin->created_ms,
         .updated_ms = origin->updated_ms,
-        .updated_by = l->nodes[origin->updated_by].ref,
+        .updated_by = untold ? (struct uuid){ { 0 } } : l->nodes[origin->updated_by].ref,
         .seq = origin->seq,
     };
 }

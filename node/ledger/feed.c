@@ -152,6 +152,7 @@ struct filling {
     VEC(struct move_row) moves;
     VEC(struct lease_row) leases;
     VEC(struct origin_row) origins;
+    bool all_nodes;
 };
 
 static struct node_row replicated_part(struct node_row row)
@@ -169,6 +170,31 @@ static void add_revision(const struct ledger *l, struct filling *f, const struct
     entitlement_ref(row.entitlement);
     row.usable = false;
     vec_push(&f->entitlements, row);
+}
+
+static void add_all_nodes(struct ledger *l, struct filling *f)
+{
+    if (f->all_nodes)
+        return;
+    f->all_nodes = true;
+    f->nodes.count = 0;
+    for (size_t i = 0; i < l->node_count; i++) {
+        if (l->nodes[i].seq)
+            vec_push(&f->nodes, replicated_part(node_to_row(l, &l->nodes[i])));
+    }
+}
+
+/* All moves of a scope, and who inherited from whom: a page that stops short must not show a seat
+ * given away before it shows it received (R2). */
+static void add_moves(struct ledger *l, struct filling *f, const struct scope *scope)
+{
+    for (size_t i = 0; i < f->moves.count; i++) {
+        if (uuid_equal(&f->moves.items[i].scope_ref, &scope->ref))
+            return;
+    }
+    for (size_t i = 0; i < scope->moves.count; i++)
+        vec_push(&f->moves, move_to_row(l, scope->moves.items[i]));
+    add_all_nodes(l, f);
 }
 
 /* Adds the record; false: a private lease that becomes shared instead (R3), and so moves to the end
@@ -189,14 +215,17 @@ static bool add_record(struct ledger *l, struct filling *f, const struct feed_en
     case FEED_ORIGIN:
         vec_push(&f->origins, origin_to_row(l, record_of(entry)));
         return true;
-    case FEED_MOVE:
-        vec_push(&f->moves, move_to_row(l, record_of(entry)));
+    case FEED_MOVE: {
+        const struct move *move = record_of(entry);
+        add_moves(l, f, l->scopes.items[move->scope]);
         return true;
+    }
     case FEED_REVISION:
         add_revision(l, f, record_of(entry));
         return true;
     case FEED_NODE:
-        vec_push(&f->nodes, replicated_part(node_to_row(l, record_of(entry))));
+        if (!f->all_nodes)
+            vec_push(&f->nodes, replicated_part(node_to_row(l, record_of(entry))));
         return true;
     }
     return true;
@@ -205,10 +234,7 @@ static bool add_record(struct ledger *l, struct filling *f, const struct feed_en
 /* Whoever starts from nothing gets what everything else refers to first, whatever came later. */
 static void add_foundations(struct ledger *l, struct filling *f)
 {
-    for (size_t i = 0; i < l->node_count; i++) {
-        if (l->nodes[i].seq)
-            vec_push(&f->nodes, replicated_part(node_to_row(l, &l->nodes[i])));
-    }
+    add_all_nodes(l, f);
     for (size_t i = 0; i < l->installed.capacity; i++) {
         const struct installed *installed = l->installed.slots[i];
         for (size_t j = 0; installed && j < installed->revisions.count; j++)

@@ -39,6 +39,13 @@ static enum err deny(struct ledger *l, struct ledger_result *r, struct scope *sc
     return diag_set(&r->diag, e, "feature %s, scope %s: %s", scope->feature->name, ref, why);
 }
 
+/* One reference may have been granted at both nodes (R9): one that can be renewed goes before one
+ * whose time is over, and that before one that has ended. */
+static int worth(const struct ledger *l, const struct lease *lease)
+{
+    return lease->state != LEASE_ACTIVE ? 0 : l->now_ms < lease->expires_ms ? 2 : 1;
+}
+
 /* The reference is known: the same request again, another one, or one that has ended. */
 static enum err plan_known(struct ledger *l, const struct ledger_event *e,
                            const struct grant_item *item, struct plan *plan,
@@ -51,7 +58,7 @@ static enum err plan_known(struct ledger *l, const struct ledger_event *e,
 
     for (struct lease *p = table_first(&l->leases, &item->lease_ref, &at); p;
          p = table_next(&l->leases, &item->lease_ref, &at)) {
-        if (!found || p->state == LEASE_ACTIVE)
+        if (!found || worth(l, p) > worth(l, found))
             found = p;
     }
     uuid_format(&item->lease_ref, ref);
@@ -332,13 +339,13 @@ static void merge_evidence(struct ledger *l, const struct lease_evidence *v, str
     if (home < 0)
         return;
     struct lease *lease = lease_find(l, &v->lease_ref, (size_t)home);
-    if (lease && lease->state == LEASE_ACTIVE)
+    if (lease && lease->state == LEASE_ACTIVE && lease->created_ms == v->created_ms)
         lease_extend(l, lease, v->expires_ms);
     else if (!lease && adoptable(l, v, origin))
         adopt(l, v, origin);
 }
 
-/* The lease of this origin with this reference: the active one of the smallest home, else any. */
+/* The lease of this origin with this reference: the best one, of the smallest home. */
 static struct lease *find_own(const struct ledger *l, const struct uuid *ref,
                               const struct origin *origin)
 {
@@ -349,11 +356,9 @@ static struct lease *find_own(const struct ledger *l, const struct uuid *ref,
          p = table_next(&l->leases, ref, &at)) {
         if (p->origin != origin)
             continue;
-        bool p_active = p->state == LEASE_ACTIVE;
-        bool best_active = best && best->state == LEASE_ACTIVE;
-        if (!best || (p_active && !best_active) ||
-            (p_active == best_active &&
-             uuid_compare(&l->nodes[p->home].ref, &l->nodes[best->home].ref) < 0))
+        int better = best ? worth(l, p) - worth(l, best) : 1;
+        if (better > 0 ||
+            (better == 0 && uuid_compare(&l->nodes[p->home].ref, &l->nodes[best->home].ref) < 0))
             best = p;
     }
     return best;

@@ -267,10 +267,9 @@ void lease_sort_unacked(struct ledger *l)
     vec_fini(&sorted);
 }
 
-void lease_insert(struct ledger *l, struct lease *lease)
+void lease_attach(struct ledger *l, struct lease *lease)
 {
     must(lease->count > 0 && lease->expires_ms > 0 && lease->origin);
-    table_add(&l->leases, lease);
     if (lease->state == LEASE_ACTIVE) {
         origin_link(lease);
         scope_of(l, lease)->active++;
@@ -283,6 +282,26 @@ void lease_insert(struct ledger *l, struct lease *lease)
     seat_take(l, lease);
     if (waits_for_acknowledgement(l, lease))
         unacked_push(l, lease);
+}
+
+void lease_insert(struct ledger *l, struct lease *lease)
+{
+    table_add(&l->leases, lease);
+    lease_attach(l, lease);
+}
+
+/* Rare, so that a walk over all graves may be. */
+void lease_dig_up(struct ledger *l, struct lease *lease)
+{
+    size_t kept = 0;
+
+    must(lease->state != LEASE_ACTIVE && !lease->holds && !lease->in_heap);
+    for (size_t i = 0; i < l->graves.count; i++) {
+        if (l->graves.entries[i].lease != lease)
+            l->graves.entries[kept++] = l->graves.entries[i];
+    }
+    l->graves.count = kept;
+    heap_rebuild(&l->graves);
 }
 
 /* R4: grows only. The heap keeps the old, lower bound. */

@@ -78,7 +78,8 @@ struct origin_row {
     uint32_t generation;
     bool enrolled; /* false: deleted, and nobody enrolled again since */
     int64_t created_ms, updated_ms;
-    struct uuid updated_by;  /* node whose clock updated_ms is: the newest stamp wins (R9) */
+    struct uuid updated_by;  /* node whose clock updated_ms is: the newest stamp wins (R9); nil if
+                              * the origin never told anything of itself */
     const char *environment; /* JSON to store; NULL: what is stored stays */
     uint64_t seq;
 };

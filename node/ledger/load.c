@@ -123,7 +123,7 @@ enum err ledger_load_move(struct ledger *l, const struct move_row *row, struct d
 
 enum err ledger_load_origin(struct ledger *l, const struct origin_row *row, struct diag *diag)
 {
-    int updated_by = node_index(l, &row->updated_by);
+    int updated_by = row->updated_ms == ORIGIN_UNTOLD_MS ? SELF : node_index(l, &row->updated_by);
 
     if (origin_find(l, &row->origin_ref))
         return corrupt(diag, "origin", &row->origin_ref, "it stands there twice");

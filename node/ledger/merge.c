@@ -58,6 +58,13 @@ static bool scope_seen(const struct seen *s, const struct uuid *ref)
     return false;
 }
 
+/* R9: of a page that comes late or again, rows up to the cursor were merged, in this form or a
+ * newer one. Merged once more they could bring back what was purged since. */
+static bool is_old(const struct ledger *l, uint64_t seq)
+{
+    return seq <= l->nodes[node_partner(l)].cursor;
+}
+
 static bool is_self(const struct ledger *l, const struct uuid *ref)
 {
     return uuid_equal(&l->nodes[SELF].ref, ref);
@@ -304,16 +311,19 @@ static const char *lease_fault(const struct lease_row *row, int64_t latest_ms)
 static bool same_lease(const struct ledger *l, const struct lease *lease,
                        const struct lease_row *row)
 {
-    return uuid_equal(&lease->origin->ref, &row->origin_ref) && lease->count == row->count &&
-           uuid_equal(&l->scopes.items[lease->scope]->ref, &row->scope_ref);
+    return lease->created_ms != row->created_ms || /* granted anew, see merge_leases() */
+           (uuid_equal(&lease->origin->ref, &row->origin_ref) && lease->count == row->count &&
+            uuid_equal(&l->scopes.items[lease->scope]->ref, &row->scope_ref));
 }
 
 static enum err judge_own(const struct ledger *l, const struct lease *lease,
                           const struct lease_row *row, struct diag *diag)
 {
-    if (!lease && row->state == LEASE_ACTIVE && l->now_ms < row->expires_ms) /* R11 */
+    if ((!lease && row->state == LEASE_ACTIVE && l->now_ms < row->expires_ms) ||
+        (lease && row->created_ms > lease->created_ms)) /* R11 */
         return lost(diag, "lease", &row->lease_ref, "granted here");
-    if (lease && lease->state == LEASE_ACTIVE && row->state == LEASE_EXPIRED)
+    if (lease && lease->state == LEASE_ACTIVE && row->state == LEASE_EXPIRED &&
+        row->created_ms == lease->created_ms)
         return refuse(diag, "lease", &row->lease_ref, "only its home lets it expire");
     return ERR_OK;
 }
@@ -328,6 +338,8 @@ static enum err judge_leases(const struct seen *s, struct diag *diag)
         const struct lease_row *row = &s->page->leases[i];
         int home = node_index(l, &row->home);
         const struct lease *lease = home < 0 ? NULL : lease_find(l, &row->lease_ref, (size_t)home);
+        if (is_old(l, row->seq))
+            continue;
         const char *fault = lease_fault(row, now_ms + LONGEST_MS + l->conf.skew_max_ms);
         if (!fault && (!scope_seen(s, &row->scope_ref) || !node_seen(s, &row->home)))
             fault = "its scope or home is not known";
@@ -347,7 +359,7 @@ static enum err judge_origins(const struct seen *s, struct diag *diag)
         const struct origin_row *row = &s->page->origins[i];
         if (row->created_ms <= 0 || row->updated_ms <= 0)
             return refuse(diag, "origin", &row->origin_ref, "its times cannot be");
-        if (!node_seen(s, &row->updated_by))
+        if (row->updated_ms != ORIGIN_UNTOLD_MS && !node_seen(s, &row->updated_by))
             return refuse(diag, "origin", &row->origin_ref, "who changed it is not known");
     }
     return ERR_OK;
@@ -522,7 +534,7 @@ static int64_t merge_moves(struct ledger *l, const struct ledger_page *page, uin
 }
 
 /* The origin of a lease that comes before its origin's own row. */
-static struct origin *origin_for(struct ledger *l, const struct lease_row *row, uint8_t from)
+static struct origin *origin_for(struct ledger *l, const struct lease_row *row)
 {
     struct origin *origin = origin_find(l, &row->origin_ref);
     bool changed = !origin;
@@ -531,7 +543,7 @@ static struct origin *origin_for(struct ledger *l, const struct lease_row *row, 
         origin = origin_new(l, &row->origin_ref);
         origin->created_ms = row->created_ms;
         origin->generation = row->generation;
-        origin->updated_by = from;
+        origin->updated_by = SELF;
     }
     if (row->state == LEASE_ACTIVE &&
         (row->generation > origin->generation ||
@@ -539,7 +551,7 @@ static struct origin *origin_for(struct ledger *l, const struct lease_row *row, 
         origin_renew(l, origin, row->generation);
         origin->enrolled = changed = true;
         origin->updated_ms = ORIGIN_UNTOLD_MS;
-        origin->updated_by = from;
+        origin->updated_by = SELF;
     }
     if (changed) {
         origin->via = SELF;
@@ -548,21 +560,12 @@ static struct origin *origin_for(struct ledger *l, const struct lease_row *row, 
     return origin;
 }
 
-static void merge_new_lease(struct ledger *l, const struct lease_row *row, uint8_t from)
+static void set_lease(struct ledger *l, struct lease *lease, const struct lease_row *row,
+                      struct origin *origin, uint8_t from)
 {
-    int home = node_index(l, &row->home);
-
-    if (row->state != LEASE_ACTIVE && l->now_ms >= row->expires_ms)
-        return; /* purged here already, or never to be revived */
-    if (home == SELF)
-        return; /* judged: over */
-    struct origin *origin = origin_for(l, row, from);
-    struct lease *lease = lease_new(l);
-    lease->ref = row->lease_ref;
     lease->origin = origin;
     lease->scope = scope_find(l, &row->scope_ref)->index;
     lease->count = (uint32_t)row->count;
-    lease->home = (uint8_t)home;
     lease->generation = row->generation;
     lease->state = (uint8_t)row->state;
     lease->shared = row->shared || row->state == LEASE_ACTIVE;
@@ -573,7 +576,37 @@ static void merge_new_lease(struct ledger *l, const struct lease_row *row, uint8
     lease->ended_expires_ms = row->ended_expires_ms;
     lease->via = from;
     lease_changed(l, lease); /* first: whether its end is acknowledged depends on its number (R6) */
+}
+
+static void merge_new_lease(struct ledger *l, const struct lease_row *row, uint8_t from)
+{
+    int home = node_index(l, &row->home);
+
+    if (row->state != LEASE_ACTIVE && l->now_ms >= row->expires_ms)
+        return; /* purged here already, or never to be revived */
+    if (home == SELF)
+        return; /* judged: over */
+    struct origin *origin = origin_for(l, row);
+    struct lease *lease = lease_new(l);
+    lease->ref = row->lease_ref;
+    lease->home = (uint8_t)home;
+    set_lease(l, lease, row, origin, from);
     lease_insert(l, lease);
+    if (lease->state == LEASE_ACTIVE && lease->generation < origin->generation)
+        lease_end_as(l, lease, LEASE_REVOKED, l->now_ms, ENDED_UNORDERED_MS);
+}
+
+/* The home purged its record, which every node had acknowledged and every clock had passed, and
+ * then granted the same reference again: another lease. */
+static void merge_granted_anew(struct ledger *l, struct lease *lease, const struct lease_row *row,
+                               uint8_t from)
+{
+    if (lease->state == LEASE_ACTIVE || lease->holds || node_is_ours(l, lease->home))
+        return; /* no home would have purged it */
+    struct origin *origin = origin_for(l, row);
+    lease_dig_up(l, lease);
+    set_lease(l, lease, row, origin, from);
+    lease_attach(l, lease);
     if (lease->state == LEASE_ACTIVE && lease->generation < origin->generation)
         lease_end_as(l, lease, LEASE_REVOKED, l->now_ms, ENDED_UNORDERED_MS);
 }
@@ -637,13 +670,23 @@ static void merge_leases(struct ledger *l, const struct ledger_page *page, uint8
     for (size_t i = 0; i < page->lease_count; i++) {
         const struct lease_row *row = &page->leases[i];
         struct lease *lease = lease_find(l, &row->lease_ref, (size_t)node_index(l, &row->home));
-        if (lease)
-            merge_known_lease(l, lease, row, from);
-        else
+        if (is_old(l, row->seq))
+            continue;
+        if (!lease)
             merge_new_lease(l, row, from);
+        else if (row->created_ms > lease->created_ms)
+            merge_granted_anew(l, lease, row, from);
+        else if (row->created_ms == lease->created_ms) /* else of a lease that was purged at home */
+            merge_known_lease(l, lease, row, from);
     }
     for (size_t i = 0; i < page->lease_count; i++)
         lease_supersede(l, &page->leases[i].lease_ref);
+}
+
+/* Index of who changed it last. */
+static uint8_t updater(const struct ledger *l, const struct origin_row *row)
+{
+    return row->updated_ms == ORIGIN_UNTOLD_MS ? SELF : (uint8_t)node_index(l, &row->updated_by);
 }
 
 static bool newer_stamp(const struct ledger *l, const struct origin_row *row,
@@ -651,6 +694,8 @@ static bool newer_stamp(const struct ledger *l, const struct origin_row *row,
 {
     if (row->updated_ms != origin->updated_ms)
         return row->updated_ms > origin->updated_ms;
+    if (row->updated_ms == ORIGIN_UNTOLD_MS)
+        return false;
     return uuid_compare(&row->updated_by, &l->nodes[origin->updated_by].ref) > 0;
 }
 
@@ -667,7 +712,7 @@ static void merge_origin(struct ledger *l, const struct origin_row *row, uint8_t
         origin->created_ms = row->created_ms;
         origin->generation = row->generation;
         origin->enrolled = row->enrolled;
-        origin->updated_by = (uint8_t)node_index(l, &row->updated_by);
+        origin->updated_by = updater(l, row);
         origin->updated_ms = row->updated_ms;
         environment = row->environment;
     }
@@ -685,7 +730,7 @@ static void merge_origin(struct ledger *l, const struct origin_row *row, uint8_t
     }
     if (newer || (row->generation == origin->generation && newer_stamp(l, row, origin))) {
         origin->updated_ms = row->updated_ms;
-        origin->updated_by = (uint8_t)node_index(l, &row->updated_by);
+        origin->updated_by = updater(l, row);
         environment = row->environment;
         changed = true;
     }
@@ -764,8 +809,10 @@ void request_merge(struct ledger *l, const struct ledger_event *e, struct ledger
     merge_entitlements(l, page, from);
     r->given = merge_moves(l, page, from);
     merge_leases(l, page, from);
-    for (size_t i = 0; i < page->origin_count; i++)
-        merge_origin(l, &page->origins[i], from);
+    for (size_t i = 0; i < page->origin_count; i++) {
+        if (!is_old(l, page->origins[i].seq))
+            merge_origin(l, &page->origins[i], from);
+    }
     if (page->upto > partner->cursor)
         partner->cursor = page->upto;
     if (!late)

@@ -116,6 +116,11 @@ static void register_partner(struct ledger *l, const struct node_introduction *o
     struct node *node = &l->nodes[node_learn(l, &of->node_ref)];
     if (node->partner && of->longest_ms <= node->longest_ms)
         return;
+    if (!node->partner && l->self.refilled) {
+        /* R8: it has decided nothing yet, and will know only what it is told from now on */
+        node->acknowledged = l->seq;
+        node->watermark_ms = of->now_ms - 1;
+    }
     node->partner = true;
     if (of->longest_ms > node->longest_ms)
         node->longest_ms = of->longest_ms;
@@ -131,16 +136,15 @@ void request_meet(struct ledger *l, const struct ledger_event *e, struct ledger_
     r->introduction = introduce(l);
 }
 
-/* R10: told by whom it counts, or by whom it has retired itself: of two that retired each other the
- * one with the larger node_ref stops. */
+/* R10: whoever of this instance says so is believed, its partner's successors included; but of two
+ * that retired each other only the one with the larger node_ref stops. */
 void request_dismissed(struct ledger *l, const struct ledger_event *e, struct ledger_result *r)
 {
-    int by = node_index(l, &e->dismissed.by), partner = node_partner(l);
+    int by = node_index(l, &e->dismissed.by);
     struct node *self = &l->nodes[SELF];
     bool mutual = by > SELF && l->nodes[by].retired;
 
-    if (by == SELF || self->retired ||
-        (mutual ? uuid_compare(&self->ref, &e->dismissed.by) < 0 : partner >= 0 && partner != by)) {
+    if (by == SELF || self->retired || (mutual && uuid_compare(&self->ref, &e->dismissed.by) < 0)) {
         r->err = diag_set(&r->diag, ERR_PEER_UNKNOWN, "that node cannot retire this one");
         return;
     }

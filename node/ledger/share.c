@@ -26,7 +26,9 @@ static int64_t uneven(int64_t here, int64_t there)
 {
     int64_t difference = here - there;
 
-    if (there < 0 && here > 0)
+    if (here <= 0)
+        return 0;
+    if (there < 0)
         return smaller(here, -there);
     return difference >= 2 && difference * 4 > here + there ? difference / 2 : 0;
 }

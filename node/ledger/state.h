@@ -273,6 +273,8 @@ void origin_renew(struct ledger *l, struct origin *origin, uint32_t generation);
 struct lease *lease_find(const struct ledger *l, const struct uuid *ref, size_t home);
 struct lease *lease_new(struct ledger *l);                /* zeroed memory, in no list yet */
 void lease_insert(struct ledger *l, struct lease *lease); /* table, origin, scope, heaps */
+void lease_attach(struct ledger *l, struct lease *lease); /* the same, but it is in the table */
+void lease_dig_up(struct ledger *l, struct lease *lease); /* out of the graves */
 void lease_extend(struct ledger *l, struct lease *lease, int64_t expires_ms);
 void lease_end(struct ledger *l, struct lease *lease, enum lease_state state);
 /* Another node ended it, or when it ended cannot be ordered with renewals. */
