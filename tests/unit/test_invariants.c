@@ -11,194 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "database.h"
+#include "node_world.h"
 #include "store/pg.h"
-
-#define NOW_MS  INT64_C(1800000000000)
-#define SCOPES  3
-#define ORIGINS 20
-#define REFS    400
-
-static const struct uuid instance = { "instance-ref-001" };
-
-static struct uuid uuid_of(char kind, uint64_t number)
-{
-    struct uuid uuid = { "uuid-of" };
-
-    uuid.bytes[7] = (uint8_t)kind;
-    for (size_t i = 0; i < 8; i++)
-        uuid.bytes[8 + i] = (uint8_t)(number >> (8 * (7 - i)));
-    return uuid;
-}
-
-/* A repeatable sequence (xorshift64). */
-static uint64_t next_random(uint64_t *seed)
-{
-    *seed ^= *seed << 13;
-    *seed ^= *seed >> 7;
-    *seed ^= *seed << 17;
-    return *seed;
-}
-
-static uint64_t below(uint64_t *seed, uint64_t bound)
-{
-    return next_random(seed) % bound;
-}
-
-/* ---- a node without a node: ledger and store ------------------------------------------------- */
-
-struct world {
-    struct database db;
-    struct store *store;
-    struct ledger *ledger;
-    struct store_identity identity;
-    int64_t now_ms;
-    uint64_t seed;
-    int64_t revision;
-};
-
-static struct ledger *new_ledger(const struct world *world)
-{
-    const struct ledger_conf conf = { .self = world->identity.node_ref,
-                                      .lease_max_ms = 600000,
-                                      .ended_keep_ms = 5000,
-                                      .hash_seed = { 1, 2 } };
-
-    return ledger_new(&conf);
-}
-
-static void world_load(struct world *world)
-{
-    struct diag diag = { "" };
-
-    if (store_open(world->db.conninfo, &instance, 10000, &world->store, &world->identity, &diag) !=
-        ERR_OK)
-        fail_msg("%s", diag.text);
-    world->ledger = new_ledger(world);
-    if (store_load(world->store, world->ledger, fake_entitlement_open, NULL, &diag) != ERR_OK)
-        fail_msg("%s", diag.text);
-    ledger_check(world->ledger);
-}
-
-static void world_unload(struct world *world)
-{
-    world->ledger = ledger_free(world->ledger);
-    world->store = store_close(world->store);
-}
-
-static void world_commit(struct world *world)
-{
-    struct commit_receipt receipt;
-    struct diag diag = { "" };
-
-    if (store_commit(world->store, ledger_changes(world->ledger), world->now_ms + 1000, &receipt,
-                     &diag) != ERR_OK)
-        fail_msg("%s", diag.text);
-    assert_int_equal(receipt.seq, ledger_seq(world->ledger));
-    ledger_changes_clear(world->ledger);
-}
-
-static enum err world_step(struct world *world, struct ledger_event event)
-{
-    struct ledger_result result;
-
-    event.now_ms = world->now_ms;
-    ledger_step(world->ledger, &event, &result);
-    enum err err = result.err;
-    ledger_result_fini(&result);
-    return err;
-}
-
-static void install(struct world *world)
-{
-    struct uuid ref = uuid_of('e', 1), scopes[SCOPES];
-    int64_t seats[SCOPES];
-
-    for (uint64_t i = 0; i < SCOPES; i++) {
-        scopes[i] = uuid_of('s', i);
-        seats[i] = (int64_t)below(&world->seed, 60) + 1;
-    }
-    AUTO(entitlement_unref)
-    struct entitlement *e = fake_entitlement(&ref, ++world->revision, SCOPES, scopes, seats);
-    assert_int_equal(
-        world_step(world, (struct ledger_event){ .kind = LEDGER_INSTALL, .install = { e } }),
-        ERR_OK);
-}
-
-static struct origin_proof random_origin(struct world *world)
-{
-    return (struct origin_proof){ uuid_of('o', below(&world->seed, ORIGINS)), 0 };
-}
-
-static void grant(struct world *world)
-{
-    struct grant_item items[3];
-    size_t count = below(&world->seed, ARRAY_SIZE(items)) + 1;
-
-    for (size_t i = 0; i < count; i++)
-        items[i] = (struct grant_item){ .has_lease_ref = true,
-                                        .scope_ref = uuid_of('s', below(&world->seed, SCOPES)),
-                                        .lease_ref = uuid_of('l', below(&world->seed, REFS)),
-                                        .count = (int64_t)below(&world->seed, 3) + 1,
-                                        .duration_ms = 1000 + (int64_t)below(&world->seed, 20000) };
-    world_step(world, (struct ledger_event){ .kind = LEDGER_GRANT,
-                                             .grant = { .origin = random_origin(world),
-                                                        .items = items,
-                                                        .item_count = count } });
-}
-
-/* One of everything that changes rows; most of it may be refused, which is as good. */
-static void random_step(struct world *world)
-{
-    struct uuid lease_ref = uuid_of('l', below(&world->seed, REFS));
-    struct origin_proof origin = random_origin(world);
-    struct ledger_event event = { .kind = LEDGER_TICK };
-
-    world->now_ms += (int64_t)below(&world->seed, 50);
-    switch (below(&world->seed, 12)) {
-    case 0:
-        event = (struct ledger_event){ .kind = LEDGER_ENROL,
-                                       .enrol = { .origin_ref = origin.origin_ref,
-                                                  .environment = "{\"hostname\":\"h\"}" } };
-        break;
-    case 1:
-    case 2:
-        event = (struct ledger_event){ .kind = LEDGER_RENEW, .renew = { origin, lease_ref, NULL } };
-        break;
-    case 3:
-        event =
-            (struct ledger_event){ .kind = LEDGER_RELEASE, .release = { origin, lease_ref, NULL } };
-        break;
-    case 4:
-        event = (struct ledger_event){ .kind = LEDGER_REVOKE, .revoke = { lease_ref } };
-        break;
-    case 5:
-        if (below(&world->seed, 50) == 0)
-            event = (struct ledger_event){ .kind = LEDGER_ORIGIN_DELETE,
-                                           .origin_delete = { origin.origin_ref } };
-        break;
-    case 6:
-        if (below(&world->seed, 30) == 0)
-            install(world);
-        break;
-    case 7:
-        if (below(&world->seed, 20) == 0)
-            event = (struct ledger_event){ .kind = LEDGER_PURGE, .purge = { 10 } };
-        break;
-    default:
-        grant(world);
-        return;
-    }
-    world_step(world, event);
-}
-
-static void assert_no_broken_rule(const struct world *world)
-{
-    AUTO(mem_free) char *broken = database_broken_rules(&world->db);
-
-    if (*broken)
-        fail_msg("broken rules:\n%s", broken);
-}
 
 /* ---- load gives back what was written -------------------------------------------------------- */
 
@@ -284,7 +98,7 @@ static void assert_reload_is_the_same(struct world *world)
     assert_int_equal(a.scopes, b.scopes);
     assert_same_scopes(world, old);
     for (uint64_t i = 0; i < ORIGINS; i++) {
-        struct uuid origin = uuid_of('o', i);
+        struct uuid origin = world_uuid('o', i);
         assert_same_leases(world, old, &origin);
     }
     ledger_free(old);
@@ -299,15 +113,15 @@ static void a_ledger_gets_back_what_it_wrote(void **state)
 
     database_new(&world.db);
     world_load(&world);
-    install(&world);
+    world_install(&world);
     world_commit(&world);
     for (int round = 1; round <= 60; round++) {
         for (int i = 0; i < 50; i++)
-            random_step(&world);
+            world_random_step(&world);
         ledger_check(world.ledger);
         world_commit(&world);
         if (round % 10 == 0) {
-            assert_no_broken_rule(&world);
+            world_assert_no_broken_rule(&world);
             assert_reload_is_the_same(&world);
         }
     }
@@ -324,17 +138,17 @@ static void a_ledger_gets_back_what_it_wrote(void **state)
 
 static void small_world(struct world *world)
 {
-    struct uuid ref = uuid_of('e', 1), scope = uuid_of('s', 0);
+    struct uuid ref = world_uuid('e', 1), scope = world_uuid('s', 0);
     int64_t seats = 5;
 
     *world = (struct world){ .now_ms = NOW_MS, .seed = 1 };
     database_new(&world->db);
     world_load(world);
     AUTO(entitlement_unref) struct entitlement *e = fake_entitlement(&ref, 1, 1, &scope, &seats);
-    struct grant_item item = { .scope_ref = scope, .lease_ref = uuid_of('l', 1), .count = 2 };
+    struct grant_item item = { .scope_ref = scope, .lease_ref = world_uuid('l', 1), .count = 2 };
     world_step(world, (struct ledger_event){ .kind = LEDGER_INSTALL, .install = { e } });
     struct ledger_event event = { .kind = LEDGER_GRANT };
-    event.grant.origin = (struct origin_proof){ uuid_of('o', 1), 0 };
+    event.grant.origin = (struct origin_proof){ world_uuid('o', 1), 0 };
     event.grant.items = &item;
     event.grant.item_count = 1;
     assert_int_equal(world_step(world, event), ERR_OK);
@@ -395,10 +209,10 @@ static void damage_is_found_when_loading(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct diag diag = { "" };
         database_exec(&world.db, "%s", cases[i].damage);
-        enum err err =
-            store_open(world.db.conninfo, &instance, 10000, &world.store, &world.identity, &diag);
+        enum err err = store_open(world.db.conninfo, &world_instance, 10000, &world.store,
+                                  &world.identity, &diag);
         if (err == ERR_OK) { /* the statements of a batch may not fit the tables either */
-            world.ledger = new_ledger(&world);
+            world.ledger = world_new_ledger(&world);
             err = store_load(world.store, world.ledger, fake_entitlement_open, NULL, &diag);
             world_unload(&world);
         }
@@ -407,7 +221,7 @@ static void damage_is_found_when_loading(void **state)
         database_exec(&world.db, "%s", cases[i].repair);
     }
     world_load(&world);
-    assert_no_broken_rule(&world);
+    world_assert_no_broken_rule(&world);
     world_unload(&world);
     database_drop(&world.db);
 }
@@ -420,10 +234,10 @@ static void a_write_between_open_and_load_is_noticed(void **state)
 
     small_world(&world);
     assert_int_equal(
-        store_open(world.db.conninfo, &instance, 10000, &world.store, &world.identity, &diag),
+        store_open(world.db.conninfo, &world_instance, 10000, &world.store, &world.identity, &diag),
         ERR_OK);
     database_exec(&world.db, "UPDATE node_state SET seq = seq + 1");
-    world.ledger = new_ledger(&world);
+    world.ledger = world_new_ledger(&world);
     assert_int_equal(store_load(world.store, world.ledger, fake_entitlement_open, NULL, &diag),
                      ERR_STORE_CORRUPT);
     assert_non_null(strstr(diag.text, "somebody else wrote"));
@@ -590,7 +404,7 @@ static void a_broken_rule_is_reported(void **state)
         assert_reported(&world, &violations[i]);
     for (size_t i = 0; i < ARRAY_SIZE(more_violations); i++)
         assert_reported(&world, &more_violations[i]);
-    assert_no_broken_rule(&world);
+    world_assert_no_broken_rule(&world);
     database_drop(&world.db);
 }
 
@@ -636,7 +450,7 @@ static void a_reduction_breaks_no_rule(void **state)
 {
     (void)state;
     struct world world;
-    struct uuid ref = uuid_of('e', 1), scope = uuid_of('s', 0);
+    struct uuid ref = world_uuid('e', 1), scope = world_uuid('s', 0);
     int64_t seats = 1;
 
     small_world(&world);
@@ -647,7 +461,7 @@ static void a_reduction_breaks_no_rule(void **state)
         world_step(&world, (struct ledger_event){ .kind = LEDGER_INSTALL, .install = { e } }),
         ERR_OK);
     world_commit(&world);
-    assert_no_broken_rule(&world);
+    world_assert_no_broken_rule(&world);
     world_unload(&world);
 
     database_exec(&world.db, "UPDATE lease SET created_ms = created_ms + 20");
