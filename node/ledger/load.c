@@ -206,6 +206,7 @@ enum err ledger_load_done(struct ledger *l, uint64_t seq, struct diag *diag)
     }
     l->seq = l->changes.seq = seq;
     l->loading = false;
+    l->due_ms = 0; /* what came due meanwhile, waits (R10) included, is found by the first tick */
     feed_sort(l);
     lease_sort_unacked(l);
     node_settle_longest(l);

@@ -131,8 +131,11 @@ static void register_partner(struct ledger *l, const struct node_introduction *o
 void request_meet(struct ledger *l, const struct ledger_event *e, struct ledger_result *r)
 {
     r->err = check_meeting(l, &e->meet.of, &r->diag);
-    if (r->err == ERR_OK)
+    if (r->err == ERR_OK) {
         register_partner(l, &e->meet.of);
+        scope_mints_settle(l);
+        lease_settle_acknowledged(l);
+    }
     r->introduction = introduce(l);
 }
 
