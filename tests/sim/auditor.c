@@ -301,7 +301,8 @@ static void check_times(struct world *w, const struct request *request,
 }
 
 /* A new entry; what was sent to end its origin's leases may end this one. */
-static struct audited_lease *enter(struct world *w, const struct lease_row *row, size_t origin)
+static struct audited_lease *enter(struct world *w, const struct request *request,
+                                   const struct lease_row *row, size_t origin)
 {
     struct auditor *a = &w->auditor;
     struct audited_lease lease = { .lease_ref = row->lease_ref,
@@ -313,7 +314,8 @@ static struct audited_lease *enter(struct world *w, const struct lease_row *row,
                                    .private = true,
                                    .twin = -1 };
 
-    lease.counted_from = world_order(w);
+    lease.counted_from = lease.born = world_order(w);
+    lease.bound = bound_of(a, &lease.scope_ref, request);
     for (size_t i = 0; i < a->lease_count; i++) {
         struct audited_lease *other = &a->leases[i];
         if (!uuid_equal(&other->lease_ref, &lease.lease_ref))
@@ -341,14 +343,14 @@ void auditor_decided(struct world *w, struct request *request)
     for (size_t i = 0; i < r->lease_count && i < SIM_ITEMS_MAX; i++) {
         struct audited_lease *lease = find(&w->auditor, &r->leases[i].row);
         if (!lease)
-            lease = enter(w, &r->leases[i].row, request->sender);
+            lease = enter(w, request, &r->leases[i].row, request->sender);
         request->before_ms[i] = lease->decided_ms;
         if (r->leases[i].row.expires_ms > lease->decided_ms)
             lease->decided_ms = r->leases[i].row.expires_ms;
     }
 }
 
-static void told_first(struct world *w, const struct request *request, struct audited_lease *lease)
+static void told_first(struct world *w, const struct audited_lease *lease)
 {
     for (size_t i = 0; i < w->auditor.lease_count; i++) {
         const struct audited_lease *other = &w->auditor.leases[i];
@@ -357,8 +359,6 @@ static void told_first(struct world *w, const struct request *request, struct au
             other->created_ms < lease->created_ms && lease->created_ms < other->expires_ms)
             world_fail(w, "R5: a reference was granted anew before its first lease was over");
     }
-    lease->born = world_order(w);
-    lease->bound = bound_of(&w->auditor, &lease->scope_ref, request);
 }
 
 static void told_by(struct world *w, const struct request *request, struct audited_lease *lease,
@@ -392,7 +392,7 @@ void auditor_told(struct world *w, const struct request *request, size_t origin,
     w->auditor.told_leases++;
     check_times(w, request, row);
     if (!lease)
-        lease = enter(w, row, origin);
+        lease = enter(w, request, row, origin);
     if (lease->origin != origin)
         world_fail(w, "R4: another origin's lease");
     if (lease->count != row->count || !uuid_equal(&lease->scope_ref, &row->scope_ref))
@@ -402,7 +402,7 @@ void auditor_told(struct world *w, const struct request *request, size_t origin,
     bool grows = !listed && row->expires_ms > request->before_ms[at];
     bool first = !lease->told;
     if (first)
-        told_first(w, request, lease);
+        told_first(w, lease);
     told_by(w, request, lease, view);
     if (after && (grows || (!lease->ends && !listed)))
         lease->in_use = true;

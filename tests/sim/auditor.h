@@ -31,7 +31,8 @@ struct audited_lease { /* one of (lease_ref, home, created) */
     int64_t expires_ms; /* latest told */
     int64_t decided_ms; /* latest decided by anybody, told or not */
     int64_t until_ms;   /* true time: latest at which a client that counts down stops */
-    uint64_t born, told; /* when it was first and last told to be active; 0: never */
+    uint64_t born; /* when it was granted */
+    uint64_t told; /* when it was last told to be active; 0: never */
     int64_t bound;       /* seats in force when it was granted */
     uint32_t told_by;    /* identities, as bits */
     uint32_t ended_by;

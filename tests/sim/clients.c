@@ -154,6 +154,8 @@ static void draw_item(struct world *w, struct grant_item *item)
 {
     size_t scope = dice_below(&w->dice, SIM_SCOPES);
 
+    if (scope == 2 && !w->operator.newest[1])
+        scope = 0;
     *item = (struct grant_item){
         .by_feature = dice_chance(&w->dice, 500),
         .has_lease_ref = true,
@@ -481,7 +483,7 @@ void clients_start(struct world *w)
             .origin_ref = dice_uuid(&w->dice),
             .cheats = dice_chance(&w->dice, 500),
             .favourite = dice_below(&w->dice, SIM_SEATS),
-            .pace_ms = dice_between(&w->dice, w->plan.duration_ms / 300, w->plan.duration_ms / 30),
+            .pace_ms = dice_between(&w->dice, w->plan.duration_ms / 300, w->plan.duration_ms / 50),
         };
         world_after(w, dice_between(&w->dice, 0, 3000), live, NULL, i);
     }

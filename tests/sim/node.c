@@ -118,7 +118,8 @@ static void check_loads_alike(struct world *w, struct sim_node *n)
 
     tick(n, again, n->clock.now_ms);
     ledger_check(again);
-    if (n->contacted && !ledger_clock_alarm(&n->clock) && !ledger_pair(n->ledger).clock_suspect &&
+    if (n->contacted && ledger_pair(n->ledger).self != SELF_RETIRED &&
+        !ledger_clock_alarm(&n->clock) && !ledger_pair(n->ledger).clock_suspect &&
         twin_difference(n->ledger, again, &diag))
         world_fail(w, "R13: loaded is not what was committed: %s", diag.text);
     ledger_free(again);
@@ -267,9 +268,19 @@ static void crash(struct world *w, struct sim_node *n)
     node_restart_after(w, n, dice_between(&w->dice, 1, n->faults.down_max_ms));
 }
 
+/* A restart sets the clock to its ceiling, up to LEDGER_CLOCK_AHEAD_MS ahead. Many in a row would
+ * lead it out of MAX_CLOCK_SKEW, where R10 promises nothing. */
+bool node_may_restart(const struct world *w, const struct sim_node *n)
+{
+    int64_t ahead_ms = n->clock.now_ms - SIM_EPOCH_MS - w->now_ms;
+
+    return w->plan.clocks_wild || ahead_ms < w->plan.skew_max_ms / 2 - LEDGER_CLOCK_AHEAD_MS;
+}
+
 static bool crashes_now(struct world *w, const struct sim_node *n)
 {
-    return world_faulty(w) && dice_chance(&w->dice, n->faults.crash_per_mille);
+    return world_faulty(w) && dice_chance(&w->dice, n->faults.crash_per_mille) &&
+           node_may_restart(w, n);
 }
 
 /* ---- the disk --------------------------------------------------------------------------------- */
@@ -354,6 +365,12 @@ static void trace_page(struct world *w, const struct ledger_page *p)
                 p->since, p->upto, p->complete ? " complete" : "", p->watermark_ms - SIM_EPOCH_MS,
                 p->acknowledged, p->lease_count, p->move_count, p->node_count,
                 p->entitlement_count, p->closed ? ", closed" : "");
+    for (size_t i = 0; i < p->move_count; i++)
+        world_trace(w, "      move of %02x%02x: %02x%02x gave %02x%02x %" PRId64,
+                    p->moves[i].scope_ref.bytes[0], p->moves[i].scope_ref.bytes[1],
+                    p->moves[i].giver.bytes[0], p->moves[i].giver.bytes[1],
+                    p->moves[i].receiver.bytes[0], p->moves[i].receiver.bytes[1],
+                    p->moves[i].moved);
     for (size_t i = 0; i < p->lease_count; i++)
         world_trace(w, "      lease %02x%02x of %02x%02x: %s, expires %" PRId64 " (%" PRId64 ")",
                     p->leases[i].lease_ref.bytes[0], p->leases[i].lease_ref.bytes[1],
@@ -372,7 +389,7 @@ static void trace_request(struct world *w, const struct sim_node *n, const struc
         "meet",   "dismissed", "page", "merge", "give", "retire", "drain", "resume",
     };
 
-    if (!w->tracing)
+    if (!w->trace.lines)
         return;
     world_trace(w, "%c at %" PRId64 ": %zu, %s %02x%02x: %s %.60s", (char)('A' + n->seat),
                 r->event.now_ms - SIM_EPOCH_MS, r->sender, names[r->event.kind], subject.bytes[0],
@@ -411,10 +428,8 @@ static void finish(struct world *w, struct sim_node *n)
     note_history(n);
     if (dice_chance(&w->dice, 5))
         check_loads_alike(w, n);
-    for (struct request *r = n->batch; r; r = r->next) {
-        r->teller = n->identity;
+    for (struct request *r = n->batch; r; r = r->next)
         r->seq = n->store.rows.seq;
-    }
     each(w, TAKE(n->batch), ERR_OK, false);
     if (crashes_now(w, n)) {
         crash(w, n); /* committed; the answers are on their way */
@@ -460,6 +475,7 @@ static bool may_go_before_contact(enum ledger_event_kind kind)
 static bool step(struct world *w, struct sim_node *n, struct request *r, int64_t now_ms)
 {
     r->event.now_ms = now_ms;
+    r->teller = n->identity;
     w->steps++;
     if (!n->contacted && !may_go_before_contact(r->event.kind)) {
         r->result = (struct ledger_result){ .err = ERR_NOT_READY, .now_ms = now_ms };

@@ -72,6 +72,7 @@ struct sim_node {
 void node_start(struct world *world, struct sim_node *node);
 void node_stop(struct world *world, struct sim_node *node); /* everything queued is lost */
 void node_kill(struct world *world, struct sim_node *node); /* a commit on its way lands or not */
+bool node_may_restart(const struct world *world, const struct sim_node *node);
 void node_restart_after(struct world *world, struct sim_node *node, int64_t ms);
 void node_submit(struct world *world, struct sim_node *node, struct request *request);
 int64_t node_clock_ms(const struct sim_node *node); /* what it last read */

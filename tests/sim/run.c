@@ -1,6 +1,7 @@
 /* The simulator; tests/sim/run says how it is called. Prints one line when all is well; else the
  * failing seed with the last events of its run, and exits with 1. */
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -188,6 +189,7 @@ int main(int argc, char **argv)
     struct options options = { .from = 1, .seeds = 1, .jobs = 1 };
 
     (void)argc;
+    must(mallopt(M_MMAP_THRESHOLD, 64 << 20) && mallopt(M_TRIM_THRESHOLD, 256 << 20));
     if (!read_options(argv, &options)) {
         fprintf(stderr, "usage: %s --seed N | --seeds COUNT | --seeds A..B | --hours H  [--from N] "
                         "[--jobs N] [--without INCIDENT] [--trace] [--verbose]\n",

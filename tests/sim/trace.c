@@ -3,8 +3,20 @@
 #include <inttypes.h>
 #include <stdarg.h>
 
+void trace_start(struct trace *trace)
+{
+    trace->lines = mem_calloc(TRACE_LINES, sizeof *trace->lines);
+}
+
+void trace_fini(struct trace *trace)
+{
+    mem_free(trace->lines);
+    *trace = (struct trace){ .lines = NULL };
+}
+
 void trace_line(struct trace *trace, int64_t now_ms, const char *format, ...)
 {
+    must(trace->lines);
     char *line = trace->lines[trace->count++ % TRACE_LINES];
     va_list args;
     int used = snprintf(line, TRACE_WIDTH, "[%9" PRId64 "] ", now_ms);

@@ -10,9 +10,11 @@
 #define TRACE_WIDTH 160
 
 struct trace {
-    char lines[TRACE_LINES][TRACE_WIDTH];
-    uint64_t count; /* ever written */
+    char (*lines)[TRACE_WIDTH]; /* TRACE_LINES of them; NULL: nobody asked for it */
+    uint64_t count;             /* ever written */
 };
 
+void trace_start(struct trace *trace);
+void trace_fini(struct trace *trace);
 void trace_line(struct trace *trace, int64_t now_ms, const char *format, ...) PRINTF(3, 4);
 void trace_print(const struct trace *trace, FILE *out);

@@ -93,7 +93,7 @@ _Noreturn void world_fail(const struct world *w, const char *format, ...)
 {
     va_list args;
 
-    if (!w->tracing)
+    if (!w->trace.lines)
         run_again();
     failing = NULL;
     print_failure(w);
@@ -107,7 +107,7 @@ _Noreturn void world_fail(const struct world *w, const char *format, ...)
 static void on_abort(int number)
 {
     (void)number;
-    if (failing && !failing->tracing)
+    if (failing && !failing->trace.lines)
         run_again();
     if (failing)
         print_failure(failing);
@@ -265,6 +265,7 @@ static void clean_up(struct world *w)
     operator_fini(&w->operator);
     auditor_fini(&w->auditor);
     agenda_fini(&w->agenda);
+    trace_fini(&w->trace);
 }
 
 static struct world_summary sum_up(const struct world *w)
@@ -292,7 +293,8 @@ struct world_summary world_run(const struct world_options *options)
     chosen = options;
     must(signal(SIGABRT, on_abort) != SIG_ERR);
     w->seed = options->seed;
-    w->tracing = options->trace;
+    if (options->trace)
+        trace_start(&w->trace);
     w->dice.state = options->seed;
     draw_plan(w, options->without);
     int64_t lease_max_ms = dice_between(&w->dice, 2000, 20000);

@@ -62,7 +62,7 @@ struct world {
     struct operator operator;
     struct auditor auditor;
     struct trace trace;
-    bool tracing, healing;
+    bool healing;
     uint64_t steps;
 };
 
@@ -91,6 +91,6 @@ bool world_faulty(const struct world *world); /* may anything go wrong now? */
 
 #define world_trace(world, ...)                                                                    \
     do {                                                                                           \
-        if ((world)->tracing)                                                                      \
+        if ((world)->trace.lines)                                                                      \
             trace_line(&(world)->trace, (world)->now_ms, __VA_ARGS__);                             \
     } while (0)
