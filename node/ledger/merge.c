@@ -734,12 +734,11 @@ static void merge_origin(struct ledger *l, const struct origin_row *row, uint8_t
         environment = row->environment;
         changed = true;
     }
-    if (!changed)
-        return;
     bool same = origin->generation == row->generation && origin->enrolled == row->enrolled &&
                 origin->updated_ms == row->updated_ms && origin->created_ms == row->created_ms;
-    origin->via = same ? from : SELF;
-    origin_changed(l, origin, environment);
+    origin->via = same ? from : SELF; /* also if its lease came first, and made it known */
+    if (changed)
+        origin_changed(l, origin, environment);
 }
 
 /* R1: further off than MAX_CLOCK_SKEW: R7 pauses. */
