@@ -735,7 +735,8 @@ static void merge_origin(struct ledger *l, const struct origin_row *row, uint8_t
         changed = true;
     }
     bool same = origin->generation == row->generation && origin->enrolled == row->enrolled &&
-                origin->updated_ms == row->updated_ms && origin->created_ms == row->created_ms;
+                origin->updated_ms == row->updated_ms && origin->created_ms == row->created_ms &&
+                origin->updated_by == updater(l, row);
     origin->via = same ? from : SELF; /* also if its lease came first, and made it known */
     if (changed)
         origin_changed(l, origin, environment);
