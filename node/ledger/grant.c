@@ -4,6 +4,10 @@
 
 #include "ledger/request.h"
 
+/* R12: so long after a grant found too few credits here, none are given away for an even split:
+ * they would go back before that grant is tried again. */
+#define SHORT_MS 2000
+
 struct plan {
     struct scope *scope;
     struct lease *existing; /* answered with as it is; NULL: a new one is granted */
@@ -175,8 +179,10 @@ static enum err check_seats(struct ledger *l, struct scope *scope, int64_t count
                     "the seats were installed, but the peer has not acknowledged them yet");
     struct scope_view view = scope_to_view(l, scope);
     entitlement_unref(view.entitlement);
-    if (free_now + view.at_peer >= count)
+    if (free_now + view.at_peer >= count) {
+        scope->short_until_ms = l->now_ms + SHORT_MS;
         return deny(l, r, scope, ERR_SEATS_AT_PEER, "the free seats are held by the other node");
+    }
     if (free_now + view.at_peer + view.locked >= count)
         return deny(l, r, scope, ERR_NO_FREE_SEAT,
                     "the free seats were left by a retired node that may have leased them out; "
@@ -312,25 +318,36 @@ static bool adoptable(const struct ledger *l, const struct lease_evidence *v,
            evidence_plausible(v);
 }
 
+static void set_adopted(struct ledger *l, struct lease *lease, const struct lease_evidence *v,
+                        struct origin *origin)
+{
+    lease->origin = origin;
+    lease->scope = scope_find(l, &v->scope_ref)->index;
+    lease->count = (uint32_t)v->count;
+    lease->generation = origin->generation;
+    lease->state = LEASE_ACTIVE;
+    lease->shared = true;
+    lease->created_ms = v->created_ms;
+    lease->duration_ms = v->duration_ms;
+    lease->expires_ms = v->expires_ms;
+    lease->ended_ms = lease->ended_expires_ms = 0;
+    lease->via = SELF;
+    lease_changed(l, lease);
+}
+
 static void adopt(struct ledger *l, const struct lease_evidence *v, struct origin *origin)
 {
     struct lease *lease = lease_new(l);
 
     lease->ref = v->lease_ref;
-    lease->origin = origin;
-    lease->scope = scope_find(l, &v->scope_ref)->index;
-    lease->count = (uint32_t)v->count;
     lease->home = (uint8_t)node_index(l, &v->home);
-    lease->generation = origin->generation;
-    lease->shared = true;
-    lease->created_ms = v->created_ms;
-    lease->duration_ms = v->duration_ms;
-    lease->expires_ms = v->expires_ms;
+    set_adopted(l, lease, v, origin);
     lease_insert(l, lease);
-    lease_changed(l, lease);
 }
 
-/* R4: a valid lease token is knowledge and is merged first. */
+/* R4: a valid lease token is knowledge and is merged first. One of a lease that was created later
+ * is of another one: its home had purged the record of the first (R5) when it granted the reference
+ * again. */
 static void merge_evidence(struct ledger *l, const struct lease_evidence *v, struct origin *origin)
 {
     int home = node_index(l, &v->home);
@@ -339,10 +356,18 @@ static void merge_evidence(struct ledger *l, const struct lease_evidence *v, str
     if (home < 0)
         return;
     struct lease *lease = lease_find(l, &v->lease_ref, (size_t)home);
-    if (lease && lease->state == LEASE_ACTIVE && lease->created_ms == v->created_ms)
-        lease_extend(l, lease, v->expires_ms);
-    else if (!lease && adoptable(l, v, origin))
-        adopt(l, v, origin);
+    if (!lease) {
+        if (adoptable(l, v, origin))
+            adopt(l, v, origin);
+    } else if (v->created_ms == lease->created_ms) {
+        if (lease->state == LEASE_ACTIVE)
+            lease_extend(l, lease, v->expires_ms);
+    } else if (v->created_ms > lease->created_ms && lease_is_buried(l, lease) &&
+               adoptable(l, v, origin)) {
+        lease_dig_up(l, lease);
+        set_adopted(l, lease, v, origin);
+        lease_attach(l, lease);
+    }
 }
 
 /* The lease of this origin with this reference: the best one, of the smallest home. */

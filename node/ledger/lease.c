@@ -218,10 +218,17 @@ static void origin_unlink(struct lease *lease)
     origin->lease_count--;
 }
 
-/* R6: queue of seats that come back when the other nodes have acknowledged the end. */
+/* R6: queue of seats that come back when the other node has acknowledged the end: in the order of
+ * change numbers, as acknowledgements come. */
+static bool is_queued(const struct ledger *l, const struct lease *lease)
+{
+    return lease->state != LEASE_ACTIVE && (lease->prev || l->unacked_first == lease);
+}
+
 static void unacked_push(struct ledger *l, struct lease *lease)
 {
-    must(!lease->next && l->unacked_last != lease);
+    must(!is_queued(l, lease) && !lease->next);
+    lease->prev = l->unacked_last;
     if (l->unacked_last)
         l->unacked_last->next = lease;
     else
@@ -229,21 +236,41 @@ static void unacked_push(struct ledger *l, struct lease *lease)
     l->unacked_last = lease;
 }
 
-static bool waits_for_acknowledgement(const struct ledger *l, const struct lease *lease)
+static void unacked_unlink(struct ledger *l, struct lease *lease)
 {
-    return lease->state != LEASE_ACTIVE && lease->holds && node_is_ours(l, lease->home) &&
-           !is_private(lease) && seat_policy(l, lease) == SEAT_RETURN_ACKNOWLEDGED;
+    must(is_queued(l, lease));
+    if (lease->prev)
+        lease->prev->next = lease->next;
+    else
+        l->unacked_first = lease->next;
+    if (lease->next)
+        lease->next->prev = lease->prev;
+    else
+        l->unacked_last = lease->prev;
+    lease->next = lease->prev = NULL;
 }
 
 static struct lease *unacked_pop(struct ledger *l)
 {
     struct lease *lease = l->unacked_first;
 
-    l->unacked_first = lease->next;
-    if (!l->unacked_first)
-        l->unacked_last = NULL;
-    lease->next = NULL;
+    unacked_unlink(l, lease);
     return lease;
+}
+
+void lease_renumbered(struct ledger *l, struct lease *lease)
+{
+    lease_changed(l, lease);
+    if (!is_queued(l, lease))
+        return;
+    unacked_unlink(l, lease);
+    unacked_push(l, lease);
+}
+
+static bool waits_for_acknowledgement(const struct ledger *l, const struct lease *lease)
+{
+    return lease->state != LEASE_ACTIVE && lease->holds && node_is_ours(l, lease->home) &&
+           !is_private(lease) && seat_policy(l, lease) == SEAT_RETURN_ACKNOWLEDGED;
 }
 
 static int compare_seq(const void *a, const void *b)
@@ -290,12 +317,17 @@ void lease_insert(struct ledger *l, struct lease *lease)
     lease_attach(l, lease);
 }
 
+bool lease_is_buried(const struct ledger *l, const struct lease *lease)
+{
+    return lease->state != LEASE_ACTIVE && !lease->holds && !node_is_ours(l, lease->home);
+}
+
 /* Rare, so that a walk over all graves may be. */
 void lease_dig_up(struct ledger *l, struct lease *lease)
 {
     size_t kept = 0;
 
-    must(lease->state != LEASE_ACTIVE && !lease->holds && !lease->in_heap);
+    must(lease_is_buried(l, lease) && !lease->in_heap);
     for (size_t i = 0; i < l->graves.count; i++) {
         if (l->graves.entries[i].lease != lease)
             l->graves.entries[kept++] = l->graves.entries[i];
@@ -448,14 +480,15 @@ static void expire_heap(struct ledger *l, struct heap *heap, bool shared)
 {
     while (heap_top_ms(heap) <= l->now_ms && l->changes.lease_count < EXPIRE_EACH_BATCH) {
         struct lease *lease = heap->entries[0].lease;
-        if (shared && waits_for_partner(l, lease))
+        bool exact = heap_top_ms(heap) == lease_due(l, lease);
+        if (shared && exact && waits_for_partner(l, lease))
             return;
         heap_pop(heap);
         lease->in_heap = false;
         if (!lease->holds)
             continue; /* its seat came back before its time */
         if (!time_is_over(l, lease))
-            seat_heap_push(l, lease); /* extended, or shared meanwhile */
+            seat_heap_push(l, lease); /* extended, or shared meanwhile: it had an older key */
         else if (lease->state == LEASE_ACTIVE)
             lease_end(l, lease, LEASE_EXPIRED); /* R7 */
         else
@@ -532,8 +565,7 @@ static bool may_purge(const struct ledger *l, const struct lease *lease)
 {
     must(!lease->holds && lease->state != LEASE_ACTIVE);
     return l->now_ms >= lease_due(l, lease) && node_least_watermark(l) >= lease->expires_ms &&
-           end_acknowledged(l, lease) && !lease->row_at && !lease->in_heap && !lease->next &&
-           l->unacked_last != lease;
+           end_acknowledged(l, lease) && !lease->row_at && !lease->in_heap && !is_queued(l, lease);
 }
 
 static void purge_one(struct ledger *l, struct lease *lease)

@@ -57,9 +57,11 @@ uint64_t ledger_seq(const struct ledger *l)
 
 int64_t ledger_next_due(const struct ledger *l)
 {
-    return l->clock_alarm || l->peer_suspect
-               ? INT64_MAX
-               : l->due_ms; /* R1: R7 pauses until a tick says otherwise */
+    /* R1: R7 pauses until a tick says otherwise. R10, R11: who decides nothing lets nothing expire.
+     */
+    if (l->clock_alarm || l->peer_suspect || !l->self.refilled || l->nodes[SELF].retired)
+        return INT64_MAX;
+    return l->due_ms;
 }
 
 struct ledger_counts ledger_counts(const struct ledger *l)

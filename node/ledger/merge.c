@@ -601,7 +601,7 @@ static void merge_new_lease(struct ledger *l, const struct lease_row *row, uint8
 static void merge_granted_anew(struct ledger *l, struct lease *lease, const struct lease_row *row,
                                uint8_t from)
 {
-    if (lease->state == LEASE_ACTIVE || lease->holds || node_is_ours(l, lease->home))
+    if (!lease_is_buried(l, lease))
         return; /* no home would have purged it */
     struct origin *origin = origin_for(l, row);
     lease_dig_up(l, lease);
@@ -661,7 +661,7 @@ static void merge_known_lease(struct ledger *l, struct lease *lease, const struc
         changed = merge_ends(lease, row) || changed;
     }
     if (changed)
-        lease_changed(l, lease);
+        lease_renumbered(l, lease);
     lease->via = says_the_same(lease, row) ? from : SELF;
 }
 

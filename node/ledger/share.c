@@ -33,8 +33,8 @@ static int64_t uneven(int64_t here, int64_t there)
     return difference >= 2 && difference * 4 > here + there ? difference / 2 : 0;
 }
 
-/* What was given last may not have arrived, and what the partner gave may have crossed it: two nodes
- * that both go by what they see would pass the same seats to and fro for ever. */
+/* What was given last may not have arrived, and what the partner gave may have crossed it: two
+ * nodes that both go by what they see would pass the same seats to and fro for ever. */
 static bool on_the_way(const struct ledger *l, struct scope *scope, size_t partner)
 {
     for (size_t i = 0; i < scope->moves.count; i++) {
@@ -53,7 +53,7 @@ void share_evenly(struct ledger *l)
         return;
     for (size_t i = 0; i < l->scopes.count; i++) {
         struct scope *scope = l->scopes.items[i];
-        if (on_the_way(l, scope, (size_t)partner))
+        if (l->now_ms < scope->short_until_ms || on_the_way(l, scope, (size_t)partner))
             continue;
         int64_t count =
             uneven(scope_free_at(l, scope, SELF), scope_free_at(l, scope, (size_t)partner));

@@ -47,7 +47,7 @@ struct lease {
     int64_t created_ms, duration_ms, expires_ms, ended_ms, ended_expires_ms;
     uint64_t seq;
     struct origin *origin;
-    struct lease *next, *prev; /* active: among its origin's. Ended: next = in the queue for R6 */
+    struct lease *next, *prev; /* active: among its origin's. Ended: in the queue for R6 */
     uint32_t count;
     uint32_t scope; /* index into ledger.scopes */
     uint32_t row_at;
@@ -81,6 +81,7 @@ struct scope {
     struct entitlement *entitlement; /* owned: the newest revision that has this scope */
     const struct feature *feature;   /* inside it */
     int64_t seats;                   /* in force */
+    int64_t short_until_ms;          /* R12: a grant waits for credits; not stored */
     int64_t told_revision;           /* of the entitlement, in this scope's row */
     uint64_t seq;
     uint32_t index, row_at;
@@ -274,7 +275,10 @@ struct lease *lease_find(const struct ledger *l, const struct uuid *ref, size_t 
 struct lease *lease_new(struct ledger *l);                /* zeroed memory, in no list yet */
 void lease_insert(struct ledger *l, struct lease *lease); /* table, origin, scope, heaps */
 void lease_attach(struct ledger *l, struct lease *lease); /* the same, but it is in the table */
-void lease_dig_up(struct ledger *l, struct lease *lease); /* out of the graves */
+/* Ended, seat back, and another node's: what its home may have purged meanwhile. */
+bool lease_is_buried(const struct ledger *l, const struct lease *lease);
+void lease_dig_up(struct ledger *l, struct lease *lease);     /* out of the graves */
+void lease_renumbered(struct ledger *l, struct lease *lease); /* changed, perhaps after its end */
 void lease_extend(struct ledger *l, struct lease *lease, int64_t expires_ms);
 void lease_end(struct ledger *l, struct lease *lease, enum lease_state state);
 /* Another node ended it, or when it ended cannot be ordered with renewals. */
