@@ -421,6 +421,8 @@ static bool owed(const struct world *w, const struct request *request,
     if (!lease->told || lease->ends || lease->blind || lease->told >= request->sent ||
         lease->generation != w->auditor.origins[lease->origin].deletions_sent)
         return false;
+    if (token && uuid_equal(&token->home, &lease->home) && token->created_ms != lease->created_ms)
+        return false; /* a token of an earlier life of this reference */
     if (w->identities[lease->teller].state == IDENTITY_RETIRED)
         return false; /* it may have told it after the operator said that it had stopped */
     if (knows)

@@ -542,9 +542,10 @@ static void wake(struct world *w, void *subject, uint64_t number)
         return;
     }
     n->committing = true;
+    n->committing_since_ms = w->now_ms;
     int64_t latency_ms = sim_store_latency(&n->store, &w->dice, world_faulty(w));
     if (world_faulty(w) && dice_chance(&w->dice, n->faults.suspend_per_mille))
-        latency_ms += dice_between(&w->dice, 1000, 60000);
+        latency_ms += dice_between(&w->dice, 1000, 30000);
     world_after(w, latency_ms, committed, n, n->life);
 }
 

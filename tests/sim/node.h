@@ -54,6 +54,7 @@ struct sim_node {
     int64_t wall_error_max_ms;
     bool dead;              /* stopped for good; an operator may replace the machine */
     bool process_up, clock_started, committing, woken, restarting;
+    int64_t committing_since_ms;
     bool contacted;           /* R11: the peer was met, or waited for long enough */
     int64_t contact_until_ms; /* true time */
     uint64_t life;            /* counts processes: what an earlier one had on the agenda is void */

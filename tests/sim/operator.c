@@ -548,7 +548,8 @@ bool operator_content(const struct world *w)
     for (size_t i = 0; i < SIM_SEATS; i++) {
         const struct sim_node *n = &w->nodes[i];
         struct uuid partner = partner_of(n);
-        if (!serves(n) || !n->worker.met || ledger_pair(n->ledger).wait_ms ||
+        bool stuck = n->committing && w->now_ms - n->committing_since_ms > 100;
+        if (!serves(n) || stuck || !n->worker.met || ledger_pair(n->ledger).wait_ms ||
             uuid_is_nil(&partner))
             return false;
     }
