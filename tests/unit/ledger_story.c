@@ -455,3 +455,302 @@ void assert_same_row(const struct lease_row *found, const struct lease_row *expe
     assert_int_equal(found->ended_expires_ms, expected->ended_expires_ms);
     assert_int_equal(found->seq, expected->seq);
 }
+
+/* ---- a node on its own ------------------------------------------------------------------------
+ */
+
+enum err story_meet(struct story *s, const struct node_introduction *of)
+{
+    return story_step(s, (struct ledger_event){ .kind = LEDGER_MEET, .meet.of = *of });
+}
+
+struct node_introduction story_introduction(struct story *s)
+{
+    assert_ok(s, story_step(s, (struct ledger_event){ .kind = LEDGER_INTRODUCE }));
+    return s->result.introduction;
+}
+
+enum err story_retire(struct story *s, unsigned node)
+{
+    struct ledger_event event = { .kind = LEDGER_RETIRE };
+
+    if (node)
+        event.retire.node_ref = ref('N', node);
+    return story_step(s, event);
+}
+
+enum err story_drain(struct story *s)
+{
+    return story_step(s, (struct ledger_event){ .kind = LEDGER_DRAIN });
+}
+
+enum err story_resume(struct story *s)
+{
+    return story_step(s, (struct ledger_event){ .kind = LEDGER_RESUME });
+}
+
+enum err story_dismissed(struct story *s, unsigned by)
+{
+    return story_step(
+        s, (struct ledger_event){ .kind = LEDGER_DISMISSED, .dismissed.by = ref('N', by) });
+}
+
+enum self_state story_state(const struct story *s)
+{
+    return ledger_pair(s->ledger).self;
+}
+
+void story_save(const struct story *s, struct rows *out)
+{
+    rows_copy(&s->rows, out);
+}
+
+void story_roll_back(struct story *s, const struct rows *to)
+{
+    rows_fini(&s->rows);
+    rows_copy(to, &s->rows);
+    story_restart(s);
+}
+
+void story_rename(struct story *s, unsigned node)
+{
+    struct uuid former = s->conf.self;
+
+    rows_rename(&s->rows, &former, &former);
+    s->conf.self = ref('N', node);
+    story_restart(s);
+}
+
+void story_wipe(struct story *s)
+{
+    struct uuid partner = ledger_pair(s->ledger).partner;
+
+    rows_wipe(&s->rows, &partner);
+    story_restart(s);
+}
+
+/* ---- a story of two ---------------------------------------------------------------------------
+ */
+
+void pair_begin(struct story *a, struct story *b)
+{
+    struct story *both[] = { a, b };
+
+    for (unsigned i = 0; i < 2; i++) {
+        story_begin_as(both[i], SELF_NODE + i, true);
+        both[i]->conf.skew_max_ms = PAIR_SKEW_MS;
+        story_restart(both[i]);
+    }
+    assert_int_equal(pair_meet(a, b), ERR_OK);
+    pair_settle(a, b);
+}
+
+enum err pair_meet(struct story *client, struct story *server)
+{
+    struct node_introduction client_is = story_introduction(client);
+    enum err err = story_meet(server, &client_is);
+    struct node_introduction server_is = server->result.introduction;
+
+    return err == ERR_OK ? story_meet(client, &server_is) : err;
+}
+
+struct ledger_page *pair_page(struct story *from, struct story *to, size_t limit)
+{
+    struct ledger_event event = { .kind = LEDGER_PAGE };
+
+    event.page.receiver = to->conf.self;
+    event.page.since = ledger_pair(to->ledger).cursor;
+    event.page.limit = limit;
+    assert_ok(from, story_step(from, event));
+    return TAKE(from->result.page);
+}
+
+void pair_tell_by(struct story *from, struct story *to, size_t limit)
+{
+    bool complete = false;
+
+    for (int pages = 0; !complete; pages++) {
+        AUTO(ledger_page_free) struct ledger_page *page = pair_page(from, to, limit);
+        assert_ok(to, story_merge(to, page));
+        assert_true(page->complete || page->upto > page->since);
+        complete = page->complete;
+        assert_true(pages < 10000);
+    }
+}
+
+void pair_tell(struct story *from, struct story *to)
+{
+    pair_tell_by(from, to, PAGE_ROWS_MAX);
+}
+
+static bool has_news(const struct story *from, const struct story *to)
+{
+    return ledger_page_waiting(from->ledger, ledger_pair(to->ledger).cursor);
+}
+
+void pair_settle(struct story *a, struct story *b)
+{
+    for (int round = 0; has_news(a, b) || has_news(b, a); round++) {
+        if (round == 10)
+            fail_msg("the nodes do not come to rest");
+        pair_tell(a, b);
+        pair_tell(b, a);
+    }
+}
+
+void pair_wait(struct story *a, struct story *b, int64_t ms)
+{
+    story_wait(a, ms);
+    story_wait(b, ms);
+}
+
+void pair_install(struct story *a, struct story *b, const struct ent_spec *spec)
+{
+    assert_ok(a, story_install(a, spec));
+    pair_settle(a, b);
+}
+
+/* ---- comparing two nodes ----------------------------------------------------------------------
+ */
+
+static const struct origin_row *origin_row_of(const struct rows *rows, const struct uuid *origin)
+{
+    for (size_t i = 0; i < rows->origins.count; i++) {
+        if (uuid_equal(&rows->origins.items[i].origin_ref, origin))
+            return &rows->origins.items[i];
+    }
+    return NULL;
+}
+
+static void assert_same_leases(const struct rows *a, const struct rows *b)
+{
+    for (size_t i = 0; i < a->leases.count; i++) {
+        const struct lease_row *here = &a->leases.items[i];
+        const struct lease_row *there = rows_find_lease(b, &here->lease_ref, &here->home);
+        if (!there)
+            fail_msg("lease %u is known to one node only", here->lease_ref.bytes[15]);
+        struct lease_row copy = *there;
+        copy.seq = here->seq;
+        assert_same_row(here, &copy);
+    }
+}
+
+static void assert_same_origins(const struct rows *a, const struct rows *b)
+{
+    for (size_t i = 0; i < a->origins.count; i++) {
+        const struct origin_row *here = &a->origins.items[i];
+        const struct origin_row *there = origin_row_of(b, &here->origin_ref);
+        assert_non_null(there);
+        assert_int_equal(here->generation, there->generation);
+        assert_int_equal(here->enrolled, there->enrolled);
+        assert_int_equal(here->created_ms, there->created_ms);
+        assert_int_equal(here->updated_ms, there->updated_ms);
+        assert_true(uuid_equal(&here->updated_by, &there->updated_by));
+    }
+}
+
+static void assert_same_moves(const struct rows *a, const struct rows *b)
+{
+    for (size_t i = 0; i < a->moves.count; i++) {
+        const struct move_row *here = &a->moves.items[i];
+        int64_t moved = 0;
+        for (size_t j = 0; j < b->moves.count; j++) {
+            const struct move_row *there = &b->moves.items[j];
+            if (uuid_equal(&here->scope_ref, &there->scope_ref) &&
+                uuid_equal(&here->giver, &there->giver) &&
+                uuid_equal(&here->receiver, &there->receiver))
+                moved = there->moved;
+        }
+        assert_int_equal(here->moved, moved);
+    }
+}
+
+static void assert_same_entitlements(const struct rows *a, const struct rows *b)
+{
+    for (size_t i = 0; i < a->entitlements.count; i++) {
+        const struct entitlement_row *here = &a->entitlements.items[i];
+        bool found = false;
+        for (size_t j = 0; j < b->entitlements.count; j++) {
+            const struct entitlement_row *there = &b->entitlements.items[j];
+            found = found || (!memcmp(here->entitlement->sha256, there->entitlement->sha256,
+                                      sizeof here->entitlement->sha256) &&
+                              here->installed_ms == there->installed_ms &&
+                              uuid_equal(&here->minter, &there->minter));
+        }
+        assert_true(found);
+    }
+}
+
+static void assert_same_nodes(const struct rows *a, const struct rows *b)
+{
+    for (size_t i = 0; i < a->nodes.count; i++) {
+        const struct node_row *here = &a->nodes.items[i], *there = NULL;
+        for (size_t j = 0; j < b->nodes.count; j++) {
+            if (uuid_equal(&b->nodes.items[j].node_ref, &here->node_ref))
+                there = &b->nodes.items[j];
+        }
+        assert_non_null(there);
+        assert_int_equal(here->retired, there->retired);
+        assert_int_equal(here->drained, there->drained);
+        assert_true(uuid_equal(&here->heir, &there->heir));
+        assert_int_equal(here->retired_ms, there->retired_ms);
+        assert_int_equal(here->wait_ms, there->wait_ms);
+        assert_int_equal(here->longest_ms, there->longest_ms);
+    }
+}
+
+void assert_same(const struct story *a, const struct story *b)
+{
+    const struct rows *x = &a->rows, *y = &b->rows;
+
+    assert_int_equal(x->leases.count, y->leases.count);
+    assert_int_equal(x->origins.count, y->origins.count);
+    assert_int_equal(x->moves.count, y->moves.count);
+    assert_int_equal(x->entitlements.count, y->entitlements.count);
+    assert_int_equal(x->nodes.count, y->nodes.count);
+    assert_int_equal(x->scopes.count, y->scopes.count);
+    assert_same_leases(x, y);
+    assert_same_origins(x, y);
+    assert_same_moves(x, y);
+    assert_same_entitlements(x, y);
+    assert_same_nodes(x, y);
+}
+
+static bool in_use(const struct lease_row *here, const struct lease_row *there, int64_t now_ms)
+{
+    int64_t expires_ms = here->expires_ms;
+
+    if (there && there->expires_ms > expires_ms)
+        expires_ms = there->expires_ms;
+    return here->state == LEASE_ACTIVE && (!there || there->state == LEASE_ACTIVE) &&
+           now_ms < expires_ms;
+}
+
+static int64_t seats_in_use(const struct story *a, const struct story *b,
+                            const struct uuid *scope_ref)
+{
+    const struct rows *x = &a->rows, *y = &b->rows;
+    int64_t now_ms = a->now_ms < b->now_ms ? a->now_ms : b->now_ms, seats = 0;
+
+    for (size_t i = 0; i < x->leases.count; i++) {
+        const struct lease_row *row = &x->leases.items[i];
+        if (uuid_equal(&row->scope_ref, scope_ref) &&
+            in_use(row, rows_find_lease(y, &row->lease_ref, &row->home), now_ms))
+            seats += row->count;
+    }
+    for (size_t i = 0; i < y->leases.count; i++) {
+        const struct lease_row *row = &y->leases.items[i];
+        if (uuid_equal(&row->scope_ref, scope_ref) &&
+            !rows_find_lease(x, &row->lease_ref, &row->home) && in_use(row, NULL, now_ms))
+            seats += row->count;
+    }
+    return seats;
+}
+
+void assert_not_oversold(const struct story *a, const struct story *b)
+{
+    for (size_t i = 0; i < a->rows.scopes.count; i++) {
+        const struct scope_row *scope = &a->rows.scopes.items[i];
+        assert_true(seats_in_use(a, b, &scope->scope_ref) <= scope->seats);
+    }
+}

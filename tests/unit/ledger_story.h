@@ -142,3 +142,57 @@ void assert_outcome(struct story *s, enum err found, enum err expected, const ch
                     const char *file, int line);
 #define assert_free(s, scope, seats)                                                               \
     assert_int_equal(scope_now((s), (scope)).free_here, (int64_t)(seats))
+
+/* ---- a node on its own, by an operator or by fate ---------------------------------------------
+ */
+
+enum err story_meet(struct story *s, const struct node_introduction *of);
+struct node_introduction story_introduction(struct story *s);
+enum err story_retire(struct story *s, unsigned node); /* 0: whoever is still counted */
+enum err story_drain(struct story *s);
+enum err story_resume(struct story *s);
+enum err story_dismissed(struct story *s, unsigned by);
+enum self_state story_state(const struct story *s);
+
+/* A backup, and what comes of restoring it: the node goes on from there, as if nothing had been. */
+void story_save(const struct story *s, struct rows *out);
+void story_roll_back(struct story *s, const struct rows *to);
+/* R11, as the engine does on ERR_HISTORY_LOST, and on result.wipe. */
+void story_rename(struct story *s, unsigned node);
+void story_wipe(struct story *s);
+
+/* ---- a story of two -----------------------------------------------------------------------------
+ * Both ends are real: two ledgers, two databases, two clocks. Nothing passes between them by
+ * itself:
+ *
+ *     PAIR(a, b);                          nodes 1 and 2, met and refilled, no seats
+ *     pair_tell(&a, &b);                   b fetches from a until nothing is left
+ *     struct ledger_page *page = pair_page(&a, &b, 1);    … or one page, to be kept,
+ *     assert_ok(&b, story_merge(&b, page));               delivered, late or twice
+ *     pair_settle(&a, &b);                 both tell each other until there is nothing to tell
+ *
+ * Their clocks may differ by five minutes; start with a.now_ms == b.now_ms. */
+void pair_begin(struct story *a, struct story *b);
+#define PAIR(a, b)                                                                                 \
+    struct story a __attribute__((cleanup(story_end)));                                            \
+    struct story b __attribute__((cleanup(story_end)));                                            \
+    pair_begin(&(a), &(b))
+#define PAIR_SKEW_MS (5 * MINUTE)
+
+/* The client introduces itself, and hears who the server is. The first error of the two. */
+enum err pair_meet(struct story *client, struct story *server);
+/* From where `to` stands; the caller frees it. Fails the test if the page is refused. */
+struct ledger_page *pair_page(struct story *from, struct story *to, size_t limit);
+void pair_tell(struct story *from, struct story *to);
+void pair_tell_by(struct story *from, struct story *to, size_t limit); /* pages of so many rows */
+void pair_settle(struct story *a, struct story *b);
+void pair_wait(struct story *a, struct story *b, int64_t ms);
+/* Installs at a, and both know. R12: what is free is split. */
+void pair_install(struct story *a, struct story *b, const struct ent_spec *spec);
+
+/* I3: what is replicated is the same on both, but for change numbers. */
+void assert_same(const struct story *a, const struct story *b);
+/* I1: of no scope are more seats in use than there are: a lease counts if no node knows it as
+ * ended and some clock has not passed its expires. */
+void assert_not_oversold(const struct story *a, const struct story *b);
+#define assert_state(s, state) assert_int_equal(story_state(s), (state))
