@@ -147,6 +147,13 @@ static void due_at(struct ledger *l, int64_t at_ms)
         l->due_ms = at_ms;
 }
 
+/* Only the partner's watermark can end it (R7). */
+static bool waits_for_partner(const struct ledger *l, const struct lease *lease)
+{
+    return !is_private(lease) && node_least_watermark(l) < lease->expires_ms;
+}
+
+/* A lease waits for our own clock first, then for the partner's watermark. */
 static void seat_heap_push(struct ledger *l, struct lease *lease)
 {
     struct scope *scope = scope_of(l, lease);
@@ -154,8 +161,12 @@ static void seat_heap_push(struct ledger *l, struct lease *lease)
     int64_t at_ms = lease_due(l, lease);
 
     must(!lease->in_heap && node_is_ours(l, lease->home));
-    heap_push(is_private(lease) ? &scope->private_due : &scope->shared_due, at_ms, lease);
     lease->in_heap = true;
+    if (at_ms <= l->now_ms && waits_for_partner(l, lease)) {
+        heap_push(&scope->partner_due, lease->expires_ms, lease);
+        return;
+    }
+    heap_push(&scope->own_due, at_ms, lease);
     due_at(l, at_ms);
 }
 
@@ -440,7 +451,7 @@ static void settle_one(struct ledger *l, struct lease *lease)
 
 static void heaps_clear(struct scope *scope)
 {
-    struct heap *heaps[] = { &scope->private_due, &scope->shared_due };
+    struct heap *heaps[] = { &scope->own_due, &scope->partner_due };
 
     for (size_t i = 0; i < ARRAY_SIZE(heaps); i++) {
         for (size_t j = 0; j < heaps[i]->count; j++)
@@ -468,37 +479,23 @@ void lease_settle_all(struct ledger *l)
     due_at(l, l->now_ms);
 }
 
-/* Only the partner's watermark can end it (R7). */
-static bool waits_for_partner(const struct ledger *l, const struct lease *lease)
+/* Takes what is due off one heap, up to an instant of the clock that the heap waits for. Whatever
+ * is not over then waits for another one, or was extended: it had an older key. */
+static void expire_heap(struct ledger *l, struct heap *heap, int64_t until_ms)
 {
-    return lease->holds && !is_private(lease) && lease_due(l, lease) <= l->now_ms &&
-           node_least_watermark(l) < lease->expires_ms;
-}
-
-/* Takes what is due off one heap. */
-static void expire_heap(struct ledger *l, struct heap *heap, bool shared)
-{
-    while (heap_top_ms(heap) <= l->now_ms && l->changes.lease_count < EXPIRE_EACH_BATCH) {
-        struct lease *lease = heap->entries[0].lease;
-        bool exact = heap_top_ms(heap) == lease_due(l, lease);
-        if (shared && exact && waits_for_partner(l, lease))
-            return;
-        heap_pop(heap);
+    while (heap->count && heap_top_ms(heap) <= until_ms &&
+           l->changes.lease_count < EXPIRE_EACH_BATCH) {
+        struct lease *lease = heap_pop(heap).lease;
         lease->in_heap = false;
         if (!lease->holds)
             continue; /* its seat came back before its time */
         if (!time_is_over(l, lease))
-            seat_heap_push(l, lease); /* extended, or shared meanwhile: it had an older key */
+            seat_heap_push(l, lease);
         else if (lease->state == LEASE_ACTIVE)
             lease_end(l, lease, LEASE_EXPIRED); /* R7 */
         else
             waiting_over(l, lease); /* R6: "else as R7" */
     }
-}
-
-static int64_t min_ms(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
 }
 
 /* R10: the end of a wait changes what retired nodes can still have to say. */
@@ -513,11 +510,11 @@ static void settle_waits(struct ledger *l)
 
 static void expire_scope(struct ledger *l, struct scope *scope)
 {
-    expire_heap(l, &scope->private_due, false);
-    expire_heap(l, &scope->shared_due, true);
-    due_at(l, heap_top_ms(&scope->private_due));
-    if (scope->shared_due.count && !waits_for_partner(l, scope->shared_due.entries[0].lease))
-        due_at(l, heap_top_ms(&scope->shared_due));
+    expire_heap(l, &scope->own_due, l->now_ms);
+    expire_heap(l, &scope->partner_due, node_least_watermark(l));
+    due_at(l, heap_top_ms(&scope->own_due));
+    if (scope->partner_due.count && heap_top_ms(&scope->partner_due) <= node_least_watermark(l))
+        due_at(l, l->now_ms); /* what did not fit into this batch */
 }
 
 void lease_expire_due(struct ledger *l)
@@ -542,22 +539,20 @@ void lease_expire_due(struct ledger *l)
 /* The earliest instant at which time alone may bring a seat back. */
 int64_t lease_next_back(struct ledger *l, struct scope *scope)
 {
-    struct heap *heaps[] = { &scope->private_due, &scope->shared_due };
-    int64_t next_ms = INT64_MAX;
+    struct heap *heap = &scope->own_due;
 
-    for (size_t i = 0; i < ARRAY_SIZE(heaps); i++) {
-        while (heaps[i]->count) {
-            struct lease *lease = heaps[i]->entries[0].lease;
-            if (lease->holds && lease_due(l, lease) == heaps[i]->entries[0].at_ms)
-                break;
-            heap_pop(heaps[i]);
-            lease->in_heap = false;
-            if (lease->holds)
-                seat_heap_push(l, lease);
-        }
-        next_ms = min_ms(next_ms, heap_top_ms(heaps[i]));
+    while (heap->count) {
+        struct lease *lease = heap->entries[0].lease;
+        if (lease->holds && lease_due(l, lease) == heap->entries[0].at_ms)
+            break;
+        heap_pop(heap);
+        lease->in_heap = false;
+        if (lease->holds)
+            seat_heap_push(l, lease);
     }
-    return next_ms == INT64_MAX ? 0 : next_ms;
+    if (heap->count)
+        return heap_top_ms(heap);
+    return scope->partner_due.count ? l->now_ms : 0; /* with the partner's next word */
 }
 
 /* R5: every node has acknowledged the end, and every clock has passed its `expires`. */

@@ -464,8 +464,8 @@ void scope_free_all(struct ledger *l)
     for (size_t i = 0; i < l->scopes.count; i++) {
         struct scope *scope = l->scopes.items[i];
         entitlement_unref(scope->entitlement);
-        heap_fini(&scope->private_due);
-        heap_fini(&scope->shared_due);
+        heap_fini(&scope->own_due);
+        heap_fini(&scope->partner_due);
         for (size_t m = 0; m < scope->moves.count; m++)
             mem_free(scope->moves.items[m]);
         vec_fini(&scope->moves);

@@ -88,10 +88,12 @@ struct scope {
     bool trusted;
     struct credit credits[LEDGER_NODES_MAX];
     VEC(struct move *) moves;
-    int64_t held[LEDGER_NODES_MAX];      /* by home */
-    int64_t waiting;                     /* of held, all homes: by ended leases */
-    int64_t active;                      /* leases */
-    struct heap private_due, shared_due; /* leases of our homes that hold seats, by lease_due() */
+    int64_t held[LEDGER_NODES_MAX]; /* by home */
+    int64_t waiting;                /* of held, all homes: by ended leases */
+    int64_t active;                 /* leases */
+    /* Leases of our homes that hold seats: by the own clock (lease_due()), and those whose time is
+     * over by it, by the watermark of the partner that they still wait for. */
+    struct heap own_due, partner_due;
 };
 
 struct node {
