@@ -269,19 +269,20 @@ static struct lease *unacked_pop(struct ledger *l)
     return lease;
 }
 
-void lease_renumbered(struct ledger *l, struct lease *lease)
-{
-    lease_changed(l, lease);
-    if (!is_queued(l, lease))
-        return;
-    unacked_unlink(l, lease);
-    unacked_push(l, lease);
-}
-
 static bool waits_for_acknowledgement(const struct ledger *l, const struct lease *lease)
 {
     return lease->state != LEASE_ACTIVE && lease->holds && node_is_ours(l, lease->home) &&
            !is_private(lease) && seat_policy(l, lease) == SEAT_RETURN_ACKNOWLEDGED;
+}
+
+/* Another end than the one that was known (R9) may come back otherwise. */
+void lease_renumbered(struct ledger *l, struct lease *lease)
+{
+    lease_changed(l, lease);
+    if (is_queued(l, lease))
+        unacked_unlink(l, lease);
+    if (waits_for_acknowledgement(l, lease))
+        unacked_push(l, lease);
 }
 
 static int compare_seq(const void *a, const void *b)
