@@ -454,13 +454,13 @@ static void act(struct world *w, size_t at)
         ask_for_new(w, at);
     else if (chance < 70)
         renew(w, at, SLOT_HELD);
-    else if (chance < 80)
+    else if (chance < 82)
         release(w, at, SLOT_HELD);
     else if (chance < 88)
         ask_again(w, at, dice_chance(&w->dice, 700) ? SLOT_WANTED : SLOT_HELD);
-    else if (chance < 92)
+    else if (chance < 90)
         list(w, at);
-    else if (chance < 93)
+    else if (chance < 91)
         release_all(w, at);
     else
         forget(w, client);
@@ -483,7 +483,7 @@ void clients_start(struct world *w)
             .origin_ref = dice_uuid(&w->dice),
             .cheats = dice_chance(&w->dice, 500),
             .favourite = dice_below(&w->dice, SIM_SEATS),
-            .pace_ms = dice_between(&w->dice, w->plan.duration_ms / 300, w->plan.duration_ms / 50),
+            .pace_ms = dice_between(&w->dice, w->plan.duration_ms / 500, w->plan.duration_ms / 60),
         };
         world_after(w, dice_between(&w->dice, 0, 3000), live, NULL, i);
     }

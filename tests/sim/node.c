@@ -468,8 +468,7 @@ static void committed(struct world *w, void *subject, uint64_t life)
 static bool may_go_before_contact(enum ledger_event_kind kind)
 {
     return kind == LEDGER_SCOPES || kind == LEDGER_INTRODUCE || kind == LEDGER_MEET ||
-           kind == LEDGER_DISMISSED || kind == LEDGER_PAGE || kind == LEDGER_MERGE ||
-           kind == LEDGER_GIVE;
+           kind == LEDGER_DISMISSED;
 }
 
 static bool step(struct world *w, struct sim_node *n, struct request *r, int64_t now_ms)

@@ -77,11 +77,13 @@ static bool take_value(const char *name, const char *value, struct options *out)
     if (!take_number(value, &number))
         return false;
     if (strcmp(name, "--seed") == 0)
-        out->from = number, out->seeds = 1, out->world.trace = true;
+        out->from = number, out->seeds = 1, out->world.trace = out->world.full_trace = true;
     else if (strcmp(name, "--from") == 0)
         out->from = number;
     else if (strcmp(name, "--jobs") == 0 && number >= 1 && number <= JOBS_MAX)
         out->jobs = (unsigned)number;
+    else if (strcmp(name, "--again") == 0) /* run.c itself: a seed that failed among many */
+        out->from = number, out->seeds = 1, out->world.trace = true;
     else if (strcmp(name, "--without-bits") == 0)
         out->world.without = (unsigned)number;
     else
@@ -94,8 +96,6 @@ static bool read_options(char **arguments, struct options *out)
     for (char **a = arguments + 1; *a; a++) {
         if (strcmp(*a, "--verbose") == 0)
             out->verbose = true;
-        else if (strcmp(*a, "--trace") == 0)
-            out->world.trace = true;
         else if (!a[1] || !take_value(a[0], a[1], out))
             return false;
         else
@@ -192,7 +192,7 @@ int main(int argc, char **argv)
     must(mallopt(M_MMAP_THRESHOLD, 64 << 20) && mallopt(M_TRIM_THRESHOLD, 256 << 20));
     if (!read_options(argv, &options)) {
         fprintf(stderr, "usage: %s --seed N | --seeds COUNT | --seeds A..B | --hours H  [--from N] "
-                        "[--jobs N] [--without INCIDENT] [--trace] [--verbose]\n",
+                        "[--jobs N] [--without INCIDENT] [--verbose]\n",
                 argv[0]);
         return 2;
     }

@@ -27,9 +27,11 @@ void trace_line(struct trace *trace, int64_t now_ms, const char *format, ...)
     va_end(args);
 }
 
-void trace_print(const struct trace *trace, FILE *out)
+void trace_print(const struct trace *trace, uint64_t lines, FILE *out)
 {
-    uint64_t first = trace->count > TRACE_LINES ? trace->count - TRACE_LINES : 0;
+    uint64_t first = trace->count > lines ? trace->count - lines : 0;
+
+    must(lines <= TRACE_LINES);
 
     for (uint64_t i = first; i < trace->count; i++)
         fprintf(out, "%s\n", trace->lines[i % TRACE_LINES]);

@@ -6,7 +6,8 @@
 
 #include "base/must.h"
 
-#define TRACE_LINES 4000
+#define TRACE_LINES 4000 /* of the run that was asked for */
+#define TRACE_SHORT 200  /* of one that failed among many */
 #define TRACE_WIDTH 160
 
 struct trace {
@@ -17,4 +18,4 @@ struct trace {
 void trace_start(struct trace *trace);
 void trace_fini(struct trace *trace);
 void trace_line(struct trace *trace, int64_t now_ms, const char *format, ...) PRINTF(3, 4);
-void trace_print(const struct trace *trace, FILE *out);
+void trace_print(const struct trace *trace, uint64_t lines, FILE *out); /* the last so many */

@@ -135,6 +135,7 @@ static void on_introduced(struct world *w, struct request *r)
 static void on_merged(struct world *w, struct request *r)
 {
     struct sim_node *n = caller(w, r);
+    int64_t poll_ms = w->healing ? 3000 : w->plan.poll_max_ms;
 
     if (n && (r->lost || r->result.err != ERR_OK)) {
         if (!r->lost && r->result.err == ERR_PAGE_REFUSED)
@@ -145,7 +146,7 @@ static void on_merged(struct world *w, struct request *r)
         n->pages++;
         worker_look(w, n,
                     r->page->page->complete && !r->result.wipe
-                        ? dice_between(&w->dice, 200, w->healing ? 1000 : w->plan.poll_max_ms)
+                        ? dice_between(&w->dice, poll_ms / 2, poll_ms)
                         : 1);
     }
     request_free(r);

@@ -59,18 +59,18 @@ bool world_faulty(const struct world *w)
 
 static void print_failure(const struct world *w)
 {
-    trace_print(&w->trace, stderr);
+    trace_print(&w->trace, chosen->full_trace ? TRACE_LINES : TRACE_SHORT, stderr);
     fprintf(stderr, "seed %" PRIu64 ": failed after %" PRId64 " ms\n", w->seed, w->now_ms);
 }
 
 /* Once more, with a trace: only what may be done in a signal handler. */
 static void run_again(void)
 {
-    static char seed[24], without[24], program[] = "run", seed_is[] = "--seed",
-                                       without_is[] = "--without-bits", trace[] = "--trace";
+    static char seed[24], without[24], program[] = "run", seed_is[] = "--again",
+                                       without_is[] = "--without-bits";
     uint64_t number = chosen->seed;
     char *at = seed + sizeof seed - 1;
-    char *arguments[] = { program, seed_is, NULL, without_is, NULL, trace, NULL };
+    char *arguments[] = { program, seed_is, NULL, without_is, NULL, NULL };
 
     do
         *--at = (char)('0' + number % 10);
@@ -126,13 +126,13 @@ static void draw_plan(struct world *w, unsigned without)
 {
     struct plan *p = &w->plan;
 
-    p->duration_ms = dice_between(&w->dice, 20000, 150000);
+    p->duration_ms = dice_between(&w->dice, 20000, 120000);
     p->skew_max_ms = dice_between(&w->dice, 8000, 20000);
     p->clocks_wild = dice_chance(&w->dice, 80);
     p->policy_varies = dice_chance(&w->dice, 300);
     p->deletes = dice_chance(&w->dice, 300);
     p->incident_every_ms = dice_between(&w->dice, 2000, 20000);
-    p->poll_max_ms = dice_chance(&w->dice, 500) ? 5000 : dice_between(&w->dice, 300, 12000);
+    p->poll_max_ms = dice_chance(&w->dice, 500) ? 5000 : dice_between(&w->dice, 600, 12000);
     p->eager = dice_chance(&w->dice, 500);
     p->page_limit = 1 + dice_below(&w->dice, 8);
     for (size_t i = 0; i < INCIDENTS; i++)
@@ -226,7 +226,7 @@ static void mend(struct world *w)
                        err_info(w->nodes[1].worker.refused_here)->code,
                        err_info(w->nodes[1].worker.refused_there)->code);
         operator_mend(w);
-        run_until(w, w->now_ms + 1000);
+        run_until(w, w->now_ms + 500);
     }
 }
 
@@ -242,7 +242,7 @@ static void heal(struct world *w)
     run_until(w, w->now_ms + 8000); /* what is on its way arrives */
     mend(w);
     operator_reinstall(w);
-    run_until(w, w->now_ms + w->nodes[0].conf.lease_max_ms + w->plan.skew_max_ms + 20000);
+    run_until(w, w->now_ms + w->nodes[0].conf.lease_max_ms + w->plan.skew_max_ms + 15000);
     mend(w);
     if (pair_difference(&w->nodes[0].store.rows, &w->nodes[1].store.rows, &diag))
         world_fail(w, "I3: %s", diag.text);

@@ -73,6 +73,7 @@ struct world_summary {
 struct world_options {
     uint64_t seed;
     bool trace;       /* keep the trace; else a failing seed is run again to get it */
+    bool full_trace;  /* print all of it that was kept */
     unsigned without; /* incidents that must not happen */
 };
 
