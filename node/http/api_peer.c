@@ -49,53 +49,53 @@ static struct uuid own_ref(const struct request *r)
     return status.node_ref;
 }
 
-/* Sender and receiver; which node this is may change while it runs (R11). */
-static enum err check_parties(struct request *r, const struct peer_claims *claims)
+/* The token speaks of this request, of this run of this node, and of no other. A hello cannot know
+ * our nonce and time yet, and changes nothing. Which node this is may change while it runs (R11).
+ */
+static enum err check_token(struct request *r, const struct peer_claims *claims)
 {
-    struct uuid own = own_ref(r);
-    bool first = claims->purpose == PEER_HELLO || claims->purpose == PEER_MEET;
+    const h2o_req_t *req = exchange_of(r)->req;
+    enum peer_purpose purpose = purpose_of(r->route);
+    bool fresh = purpose != PEER_HELLO;
+    struct peer_expected expected = {
+        .purpose = purpose,
+        .receiver = own_ref(r),
+        .nonce = fresh ? r->services->process : NULL,
+        .target = request_strdup(r, req->input.path.base, req->input.path.len),
+        .body = req->entity.base,
+        .body_size = req->entity.len,
+        .now_ms = fresh ? wall_now().ms : -1,
+    };
 
-    if (!uuid_equal(&claims->receiver, &own) && !(first && uuid_is_nil(&claims->receiver)))
-        return diag_set(&r->diag, ERR_TOKEN_INVALID, "the token is for another node than this one");
-    if (!first && uuid_equal(&claims->sender, &own))
+    enum err e = peer_claims_judge(claims, &expected, &r->diag);
+    if (e != ERR_OK || !fresh)
+        return e;
+    if (claims->expires_ms > expected.now_ms + PEER_TOKEN_SECONDS * 1000 + TOKEN_SLACK_MS)
+        return diag_set(&r->diag, ERR_TOKEN_INVALID,
+                        "the peer token lasts longer than %d s on this node's clock",
+                        PEER_TOKEN_SECONDS);
+    if (purpose != PEER_MEET && uuid_equal(&claims->sender, &expected.receiver))
         return diag_set(&r->diag, ERR_PEER_SELF, "the token is of this very node");
     return ERR_OK;
 }
 
-/* A hello cannot know our nonce and time yet, and changes nothing. */
-static enum err check_fresh(struct request *r, const struct peer_claims *claims)
+/* What changes something is done once. Among that many calls; a token lasts a minute. */
+static enum err check_first_use(struct request *r, const struct peer_claims *claims)
 {
-    int64_t left_ms = claims->expires_ms - wall_now().ms;
+    struct seen_tokens *seen = &exchange_of(r)->loop->http->peer_seen;
+    bool known = false;
 
-    if (claims->purpose == PEER_HELLO)
+    if (r->route->method == METHOD_GET)
         return ERR_OK;
-    if (memcmp(claims->nonce, r->services->process, PEER_NONCE_SIZE) != 0)
-        return diag_set(&r->diag, ERR_TOKEN_EXPIRED,
-                        "the token was made for another run of this node; say hello again");
-    if (left_ms <= 0 || left_ms > PEER_TOKEN_SECONDS * 1000 + TOKEN_SLACK_MS)
-        return diag_set(&r->diag, ERR_TOKEN_EXPIRED,
-                        "the token ends %" PRId64
-                        " ms from now on this node's clock; more than 0 and "
-                        "at most %d s are allowed",
-                        left_ms, PEER_TOKEN_SECONDS);
-    return ERR_OK;
-}
-
-/* The token speaks of this request and of no other. */
-static enum err check_request(struct request *r, const struct peer_claims *claims)
-{
-    const h2o_req_t *req = exchange_of(r)->req;
-    uint8_t sha[32];
-
-    if (claims->answer || claims->purpose != purpose_of(r->route))
-        return diag_set(&r->diag, ERR_TOKEN_PURPOSE, "the token is for another call");
-    if (strlen(claims->target) != req->input.path.len ||
-        memcmp(claims->target, req->input.path.base, req->input.path.len) != 0)
-        return diag_set(&r->diag, ERR_TOKEN_PURPOSE, "the token is for another address");
-    sha256(req->entity.base ? req->entity.base : "", req->entity.len, sha);
-    if (memcmp(claims->body_sha256, sha, sizeof sha) != 0)
-        return diag_set(&r->diag, ERR_TOKEN_INVALID, "the body is not the one that was signed");
-    return ERR_OK;
+    pthread_mutex_lock(&seen->mutex);
+    for (size_t i = 0; i < SEEN_TOKENS_MAX && !known; i++)
+        known = memcmp(seen->jti[i], claims->jti, PEER_NONCE_SIZE) == 0;
+    if (!known) {
+        memcpy(seen->jti[seen->next], claims->jti, PEER_NONCE_SIZE);
+        seen->next = (seen->next + 1) % SEEN_TOKENS_MAX;
+    }
+    pthread_mutex_unlock(&seen->mutex);
+    return known ? diag_set(&r->diag, ERR_TOKEN_INVALID, "the peer token was used before") : ERR_OK;
 }
 
 enum err peer_authenticate(struct request *r)
@@ -109,12 +109,11 @@ enum err peer_authenticate(struct request *r)
                         "this call is for the other node of the pair, with its peer token");
     claims = request_alloc(r, sizeof *claims);
     e = peer_token_verify(r->services->instance, token.bytes, token.length, claims, &r->diag);
-    if (e != ERR_OK || (e = check_request(r, claims)) != ERR_OK)
+    if (e != ERR_OK)
         return e;
-    r->principal.peer = claims; /* from here on the answer is signed */
-    if ((e = check_parties(r, claims)) != ERR_OK)
-        return e;
-    return check_fresh(r, claims);
+    r->principal.peer = claims; /* the pair's key made it: from here on the answer is signed */
+    e = check_token(r, claims);
+    return e == ERR_OK ? check_first_use(r, claims) : e;
 }
 
 /* ---- answers ----------------------------------------------------------------------------------

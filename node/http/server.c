@@ -138,6 +138,8 @@ enum err http_open(const struct config *config, struct http **out, struct diag *
     http->listen_fd = fd;
     http->body_max = (size_t)config->body_max_kib.value << 10;
     random_bytes(&http->id_prefix, sizeof http->id_prefix);
+    int error = pthread_mutex_init(&http->peer_seen.mutex, NULL);
+    must(error == 0);
     *out = http;
     return ERR_OK;
 }

@@ -22,6 +22,7 @@
 #include "http/query_string.h"
 #include "http/request.h"
 #include "http/timer.h"
+#include "replication/wire.h"
 
 #define HANDSHAKE_TIMEOUT_MS 10000
 #define READ_TIMEOUT_MS      30000 /* head and body of a request, and the wait for one */
@@ -49,6 +50,14 @@ struct message {
     void (*deliver)(struct loop *loop, struct message *message);
 };
 
+/* Peer tokens that were used lately, for calls that change something. */
+#define SEEN_TOKENS_MAX 1024
+struct seen_tokens {
+    pthread_mutex_t mutex;
+    uint8_t jti[SEEN_TOKENS_MAX][PEER_NONCE_SIZE];
+    size_t next; /* the one to be forgotten first */
+};
+
 struct http {
     struct services services;
     h2o_globalconf_t conf;
@@ -58,9 +67,10 @@ struct http {
     int64_t connections_max;
     atomic_int connections;
     atomic_bool draining;
-    atomic_int_least64_t drain_until_ms;  /* boot clock */
-    atomic_int_least64_t ledger_ms;       /* latest ledger time heard of */
-    uint64_t id_prefix;                   /* random, of request ids made here */
+    atomic_int_least64_t drain_until_ms; /* boot clock */
+    atomic_int_least64_t ledger_ms;      /* latest ledger time heard of */
+    uint64_t id_prefix;                  /* random, of request ids made here */
+    struct seen_tokens peer_seen;
     atomic_int peer_protocol;             /* what the peer and this node both speak */
     atomic_uint_least64_t peer_bytes_out; /* bodies and heads of answers to the peer */
     unsigned loop_count;
