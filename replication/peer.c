@@ -465,7 +465,7 @@ static void bad_answer(struct peer *p, int64_t now_us, uint64_t random, enum err
         refuse(p, now_us, random, err, diag);
         return;
     }
-    if (is_token_trouble(err) && p->task == PEER_DO_HELLO) {
+    if (err == ERR_TOKEN_INVALID || err == ERR_TOKEN_INSTANCE) {
         diag_set(&told, ERR_PEER_INSTANCE,
                  "the answer of %s is not signed with this instance's key (%s); INSTANCE_REF and "
                  "the files INSTANCE_KEY_RSA and INSTANCE_KEY_PUB must be the same on both nodes",

@@ -21,9 +21,10 @@
 #include "replication/transport.h"
 
 #define ASK_DEADLINE_MS 5000 /* hello, meet, credits; changes: after the wait */
-#define ENGINE_LOOK_MS  200  /* how often to look whether the database was read for the first time \
-                              */
-#define REST_MAX_MS 1000     /* to notice a new node_ref (R11), and for the snapshot */
+#define ENGINE_LOOK_MS                                                                             \
+    200                  /* how often to look whether the database was read for the first time     \
+                          */
+#define REST_MAX_MS 1000 /* to notice a new node_ref (R11), and for the snapshot */
 
 #define TARGET_HELLO   "/-/ha/hello"
 #define TARGET_CREDITS "/-/ha/credits"
@@ -175,7 +176,8 @@ static void ask_credits(struct replication *r, const struct peer_credits *wanted
 /* ---- the peer's answers ---------------------------------------------------------------------- */
 
 /* The answer's token is ours to believe: right key, to us, for this very question and body.
- * *sender: who signed. */
+ * *sender: who signed. ERR_TOKEN_INVALID and ERR_TOKEN_INSTANCE mean the key or the instance,
+ * ERR_TOKEN_PURPOSE all else. */
 static enum err check_token(struct replication *r, const struct transport_answer *a,
                             struct uuid *sender, struct diag *diag)
 {
@@ -185,7 +187,7 @@ static enum err check_token(struct replication *r, const struct transport_answer
     if (!a->token)
         return diag_set(diag, ERR_TOKEN_MISSING, "HTTP %ld without a peer token", a->status);
     enum err e = peer_token_verify(r->conf.instance, a->token, strlen(a->token), &claims, diag);
-    if (e != ERR_OK)
+    if (e != ERR_OK) /* another key or instance */
         return e;
     e = peer_claims_judge(&claims,
                           &(struct peer_expected){ .purpose = question->claims.purpose,
@@ -197,11 +199,11 @@ static enum err check_token(struct replication *r, const struct transport_answer
                                                    .body_size = a->body->length,
                                                    .now_ms = -1 },
                           diag);
-    if (e != ERR_OK)
-        return e;
+    if (e != ERR_OK) /* ours, but not for this */
+        return ERR_TOKEN_PURPOSE;
     if (question->claims.purpose != PEER_HELLO &&
         !uuid_equal(&claims.sender, &question->claims.receiver))
-        return diag_set(diag, ERR_TOKEN_INVALID, "it comes from another node than was asked");
+        return diag_set(diag, ERR_TOKEN_PURPOSE, "it comes from another node than was asked");
     *sender = claims.sender;
     return ERR_OK;
 }
