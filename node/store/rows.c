@@ -12,6 +12,8 @@
     }
 #define COLUMN(T, field, type, flags) COLUMN_OF(T, field, #field, type, flags)
 
+/* No column is fixed: a reference that its home has purged and granted anew replaces the record of
+ * its former life in one batch. A renewal writes the same values, so no index is touched. */
 const struct table table_lease = {
     .name = "lease",
     .row_size = sizeof(struct lease_row),
@@ -19,10 +21,10 @@ const struct table table_lease = {
     .columns = {
         COLUMN(lease_row, lease_ref, UUID, COLUMN_KEY),
         COLUMN(lease_row, home, UUID, COLUMN_KEY),
-        COLUMN(lease_row, origin_ref, UUID, COLUMN_FIXED),
-        COLUMN(lease_row, scope_ref, UUID, COLUMN_FIXED),
-        COLUMN(lease_row, count, INT64, COLUMN_FIXED),
-        COLUMN(lease_row, created_ms, INT64, COLUMN_FIXED),
+        COLUMN(lease_row, origin_ref, UUID, 0),
+        COLUMN(lease_row, scope_ref, UUID, 0),
+        COLUMN(lease_row, count, INT64, 0),
+        COLUMN(lease_row, created_ms, INT64, 0),
         COLUMN(lease_row, generation, UINT32, 0),
         COLUMN(lease_row, duration_ms, INT64, 0),
         COLUMN(lease_row, expires_ms, INT64, 0),

@@ -472,6 +472,41 @@ static void a_purged_reference_may_come_back_in_the_same_batch(void **state)
     database_drop(&db);
 }
 
+/* The peer purged it and granted it anew, and this node hears of both at once. */
+static void a_reference_granted_anew_replaces_its_former_life(void **state)
+{
+    (void)state;
+    struct database db;
+    struct store_identity identity;
+    struct lease_row row = a_lease(10, 1);
+    struct ledger_changes changes = { .leases = &row, .lease_count = 1, .seq = 1 };
+
+    database_new(&db);
+    struct store *store = open_store(&db, &identity);
+    commit(store, &changes);
+    row = (struct lease_row){ .lease_ref = row.lease_ref,
+                              .home = row.home,
+                              .origin_ref = uuid_of(102),
+                              .scope_ref = uuid_of(103),
+                              .count = 104,
+                              .generation = 105,
+                              .shared = true,
+                              .created_ms = NOW_MS + 106,
+                              .duration_ms = 107,
+                              .expires_ms = NOW_MS + 213,
+                              .seq = 2 };
+    changes.seq = 2;
+    commit(store, &changes);
+    assert_string_equal(
+        database_value(&db, "SELECT concat_ws(' ', right(origin_ref::text, 2), "
+                            "right(scope_ref::text, 2), count, generation, shared, "
+                            "created_ms - 1800000000000, duration_ms, expires_ms - created_ms, seq)"
+                            " FROM lease"),
+        "66 67 104 105 t 106 107 107 2");
+    store_close(store);
+    database_drop(&db);
+}
+
 static void an_environment_stays_until_a_new_one_comes(void **state)
 {
     (void)state;
@@ -1016,6 +1051,7 @@ int main(void)
         cmocka_unit_test(the_ceiling_is_written_alone_and_zero_leaves_it),
         cmocka_unit_test(somebody_elses_write_is_noticed),
         cmocka_unit_test(a_purged_reference_may_come_back_in_the_same_batch),
+        cmocka_unit_test(a_reference_granted_anew_replaces_its_former_life),
         cmocka_unit_test(an_environment_stays_until_a_new_one_comes),
         cmocka_unit_test(own_knowledge_changes_without_a_number),
         cmocka_unit_test(an_entitlement_changes_its_minter),

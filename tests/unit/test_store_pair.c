@@ -142,7 +142,7 @@ static void new_world(struct world *world, uint64_t seed)
 /* A pair that has met and can grant. */
 static void new_pair(struct world *a, struct world *b)
 {
-    new_world(a, 88172645463325252u);
+    new_world(a, 88172645463240193u); /* found a record that kept columns of its former life */
     new_world(b, 71936255163325252u);
     b->secondary = true;
     assert_int_equal(introduce(a, b), ERR_OK);
