@@ -58,21 +58,31 @@ enum err store_commit(struct store *store, const struct ledger_changes *changes,
                       struct commit_receipt *receipt, struct diag *diag) MUST_USE;
 
 /* R11: this database's history is shorter than it was. In one transaction: draws a new node_ref,
- * remembers `former` (nil: the present one) first among the former selves, clears `refilled`, keeps
- * every record, enters `former` and the present node_ref as nodes that are still counted
- * (partner = true, not retired), and sets cursor, acknowledged, watermark and closed of all nodes
- * to zero, for they were those of the old node_ref. `former` already being the newest former self
- * and the database new (nothing to rename) only notes it. The store must be closed afterwards and
- * the state loaded again. */
+ * remembers `former` (nil: the present one) first among the former selves and the present one next,
+ * clears `refilled` and lease_max_ms, keeps every record, enters both names as nodes that are still
+ * counted (partner = true, and not retired unless they were), and sets cursor, acknowledged,
+ * watermark and closed of all nodes to zero, for they were those of the old node_ref.
+ *
+ * A database in which nothing was decided yet keeps its node_ref and only notes `former`. One that
+ * counts `former` as its partner, which is none of its former selves, is a copy of the peer's: its
+ * names are the peer's own and do not become former selves. A name that is the newest former self
+ * of a node that was not refilled since is not given up a second time: nothing changes.
+ *
+ * The store must be closed afterwards and the state loaded again. Errors as store_commit(); after
+ * an outcome that is not known ask again. */
 enum err store_rename(struct store *store, const struct uuid *former, struct uuid *node_ref,
                       struct diag *diag) MUST_USE;
 
-/* R11: before a renamed node is refilled: drops every record but its self row and the row of
- * `partner`. The store must be closed afterwards and the state loaded again. */
+/* R11: before a renamed node is refilled: drops every record but its self row and, in table node,
+ * its own row and that of `partner`, of which nothing is merged any more (cursor, watermark,
+ * acknowledged and closed are zero). Change numbers go on. ERR_INTERNAL: the node is refilled, and
+ * must not forget what it serves. The store must be closed afterwards and the state loaded again.
+ */
 enum err store_wipe(struct store *store, const struct uuid *partner, struct diag *diag) MUST_USE;
 
-/* Fills in `environment` of a page's origins (JSON text in page->texts, NULL where none is stored),
- * from what is committed. */
+/* Fills in `environment` of a page's origins (JSON text in page->texts, which must be NULL before;
+ * NULL where none is stored), from what is committed: call it once the batch that built the page
+ * is. After a failure the store must be closed. */
 enum err store_environments(struct store *store, struct ledger_page *page,
                             struct diag *diag) MUST_USE;
 
