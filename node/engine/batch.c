@@ -14,13 +14,15 @@
 #include "base/log.h"
 #include "engine/engine_internal.h"
 
-#define WISHES_MAX 64 /* scopes for which credits are asked for at once */
+#define WISHES_MAX    64  /* scopes for which credits are asked for at once */
+#define WISH_PAUSE_MS 100 /* until a grant that waits is tried, and its credits asked for, again   \
+                           */
 
 struct batch {
     int64_t now_ms, now_us;
     struct command_list done; /* stepped, to be told after the commit */
-    bool merged;              /* R12: credits may have arrived */
-    bool wishing;             /* grants that wait for credits have changed */
+    bool retry;               /* R12: credits may have arrived, or a seat may have come back */
+    bool wishing;             /* grants wait for credits that should be asked for */
     bool lost;                /* R11: this history is shorter than it was */
     bool wipe;                /* R11: the old records must go before the refill */
     struct uuid partner;      /* with wipe */
@@ -36,21 +38,12 @@ bool batch_settled(const struct engine *engine)
            stopwatch_us() >= engine->contact_until_us;
 }
 
-/* What does not commit this node to anything that a rolled back copy must not say. */
+/* What takes no change number: one that did would hide from the peer that this history is shorter
+ * than it knows. The peer asks again at once. */
 static bool may_go_before_contact(enum ledger_event_kind kind)
 {
-    switch (kind) {
-    case LEDGER_SCOPES:
-    case LEDGER_INTRODUCE:
-    case LEDGER_MEET:
-    case LEDGER_DISMISSED:
-    case LEDGER_PAGE:
-    case LEDGER_MERGE:
-    case LEDGER_GIVE:
-        return true;
-    default:
-        return false;
-    }
+    return kind == LEDGER_SCOPES || kind == LEDGER_INTRODUCE || kind == LEDGER_MEET ||
+           kind == LEDGER_DISMISSED;
 }
 
 /* ---- stepping ----------------------------------------------------------------------------------
@@ -95,19 +88,21 @@ static bool waits_for_credits(const struct engine *engine, const struct command 
            engine->conf.credits_wait_ms > 0 && ledger_pair(engine->ledger).partner_listens;
 }
 
-/* Grants that wait for longest are tried first. */
+/* Grants that wait for longest are tried first. A seat may also come back without a page that tells
+ * of it: where the partner hears an acknowledgement, only its own count changes. */
 static void retry_grants(struct engine *engine, struct batch *batch)
 {
     struct command_list kept = { NULL, NULL, 0 };
 
+    batch->retry |= batch->now_us >= engine->wish_again_us;
     for (struct command *c = engine->grants.first, *next; c; c = next) {
         next = c->next;
         bool due = is_due(engine, batch, c);
-        if (due || batch->merged)
+        if (due || batch->retry)
             step(engine, batch, c);
         if (!due && waits_for_credits(engine, c)) {
             list_append(&kept, c);
-            batch->wishing |= batch->merged;
+            batch->wishing |= batch->retry;
         } else {
             list_append(&batch->done, c);
         }
@@ -148,11 +143,12 @@ static struct wish *wish_of(struct wish *wishes, size_t *count, const struct sco
 
 /* What all that wait lack together is asked for at once: one by one, a crowd would need as many
  * exchanges as it has heads. */
-static void tell_wishes(struct engine *engine)
+static void tell_wishes(struct engine *engine, int64_t now_us)
 {
     struct wish wishes[WISHES_MAX];
     size_t count = 0;
 
+    engine->wish_again_us = now_us + WISH_PAUSE_MS * 1000;
     for (const struct command *c = engine->grants.first; c; c = c->next) {
         const struct scope_view *scope = &c->result.scopes[0];
         struct wish *wish = wish_of(wishes, &count, scope);
@@ -238,7 +234,7 @@ static void take_command(struct engine *engine, struct batch *batch, struct comm
         return;
     }
     if (c->event.kind == LEDGER_MERGE && c->result.err == ERR_OK) {
-        batch->merged = true;
+        batch->retry = true;
         batch->wipe |= c->result.wipe;
         batch->partner = c->event.merge.page->sender;
         if (c->event.merge.page->entitlement_count > 0)
@@ -430,8 +426,13 @@ void batch_run(struct engine *engine, struct command_list *list)
     }
     note_batch(engine, &batch, commit_us);
     if (batch.wishing)
-        tell_wishes(engine);
+        tell_wishes(engine, batch.now_us);
     answer(&batch.done, &receipt);
+}
+
+static int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
 }
 
 int64_t batch_due_us(const struct engine *engine)
@@ -439,11 +440,12 @@ int64_t batch_due_us(const struct engine *engine)
     int64_t due_us = INT64_MAX;
 
     for (const struct command *c = engine->pages.first; c; c = c->next)
-        due_us = c->deadline_us < due_us ? c->deadline_us : due_us;
-    if (engine->grants.first) /* all wait equally long */
-        due_us =
-            engine->grants.first->deadline_us < due_us ? engine->grants.first->deadline_us : due_us;
-    if (!batch_settled(engine) && engine->contact_until_us < due_us)
-        due_us = engine->contact_until_us;
+        due_us = smaller(due_us, c->deadline_us);
+    if (engine->grants.first) { /* all wait equally long */
+        due_us = smaller(due_us, engine->grants.first->deadline_us);
+        due_us = smaller(due_us, engine->wish_again_us);
+    }
+    if (!batch_settled(engine))
+        due_us = smaller(due_us, engine->contact_until_us);
     return due_us;
 }

@@ -52,7 +52,8 @@ struct engine {
     bool rename_due;          /* R11: the history is lost; a new name is still to be drawn */
     int64_t contact_until_us; /* 0: not ready yet */
     struct command_list pages, grants; /* kept waiting */
-    uint64_t behind_seq;               /* with status.behind_us */
+    int64_t wish_again_us; /* R12: stopwatch at which grants that wait are tried again */
+    uint64_t behind_seq;   /* with status.behind_us */
 };
 
 void list_append(struct command_list *list, struct command *command);

@@ -74,7 +74,18 @@ enum err operator_entitlements(struct request *r)
 
 /* ---- installing ---------------------------------------------------------------------------- */
 
-/* R2: minted seats are usable at once, or once the peer has acknowledged them. */
+/* R2: minted seats are usable at once, once the peer has acknowledged them, or, where it was
+ * retired, once the wait for it is over. */
+static const char *usable_when(const struct request *r)
+{
+    struct engine_status status;
+
+    if (r->command.result.usable)
+        return "now";
+    engine_status(r->services->engine, &status);
+    return uuid_is_nil(&status.pair.partner) ? "wait_over" : "peer_acknowledged";
+}
+
 static enum err installed(struct request *r)
 {
     const struct ledger_result *result = &r->command.result;
@@ -88,7 +99,7 @@ static enum err installed(struct request *r)
     json_put_int(json, "revision", entitlement->revision);
     json_put_text(json, "publisher", entitlement->publisher);
     json_put_bool(json, "usable", result->usable);
-    json_put_text(json, "usable_when", result->usable ? "now" : "peer_acknowledged");
+    json_put_text(json, "usable_when", usable_when(r));
     json_object_object_add(json, "scopes", scopes);
     json_put_time(json, "sync_timestamp", result->now_ms);
     reply_json_object(r, result->created ? 201 : 200, json);
