@@ -235,6 +235,24 @@ static step_function *const steps[LEDGER_EVENTS] = {
     [LEDGER_RESUME] = request_resume,
 };
 
+/* R11: what happens before the first word of the peer must not take a change number: it would hide
+ * that this history is shorter than the peer knows it. */
+static bool takes_no_number(enum ledger_event_kind kind)
+{
+    return kind == LEDGER_INTRODUCE || kind == LEDGER_MEET || kind == LEDGER_DISMISSED ||
+           kind == LEDGER_SCOPES;
+}
+
+/* What was loaded may have more to say than when it was written: another LEASE limit, a partner's
+ * acknowledgement that came with the last commit. */
+static void settle_loaded(struct ledger *l)
+{
+    l->settled = true;
+    node_settle_longest(l);
+    scope_mints_settle(l);
+    lease_settle_acknowledged(l);
+}
+
 /* What a node that decides nothing still does: it reads, and talks with its peer and its operator.
  */
 static bool decides(enum ledger_event_kind kind)
@@ -268,8 +286,12 @@ void ledger_step(struct ledger *l, const struct ledger_event *e, struct ledger_r
     must(e->now_ms > 0 && e->now_ms >= l->now_ms); /* R1 */
     l->now_ms = e->now_ms;
     *r = (struct ledger_result){ .err = ERR_OK, .now_ms = e->now_ms };
-    if (e->kind != LEDGER_TICK)
-        lease_expire_due(l);
+    if (!takes_no_number(e->kind)) {
+        if (!l->settled)
+            settle_loaded(l);
+        if (e->kind != LEDGER_TICK)
+            lease_expire_due(l);
+    }
     if (decides(e->kind))
         r->err = refusal(l, &r->diag);
     if (r->err == ERR_OK)

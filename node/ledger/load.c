@@ -98,6 +98,9 @@ enum err ledger_load_credit(struct ledger *l, const struct credit_row *row, stru
     struct scope *scope = scope_find(l, &row->scope_ref);
     int node = node_index(l, &row->node_ref);
 
+    if (!scope && row->minted == 0 && row->usable == 0)
+        return note_seq(l, row->seq, &(uint64_t){ 0 }, FEED_NODE, NULL); /* of a document that does
+                                                                          * not stand (R2) */
     if (!scope || node < 0)
         return corrupt(diag, "credit", &row->scope_ref, "its scope or node is not known");
     struct credit *credit = &scope->credits[node];
@@ -209,8 +212,5 @@ enum err ledger_load_done(struct ledger *l, uint64_t seq, struct diag *diag)
     l->due_ms = 0; /* what came due meanwhile, waits (R10) included, is found by the first tick */
     feed_sort(l);
     lease_sort_unacked(l);
-    node_settle_longest(l);
-    scope_mints_settle(l);
-    lease_settle_acknowledged(l);
     return ERR_OK;
 }

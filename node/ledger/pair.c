@@ -3,6 +3,14 @@
 
 #include "ledger/request.h"
 
+/* R10: what the partner has to reckon with from now on. */
+static int64_t longest_to_state(const struct ledger *l)
+{
+    int64_t stated_ms = l->nodes[SELF].longest_ms;
+
+    return l->conf.lease_max_ms > stated_ms ? l->conf.lease_max_ms : stated_ms;
+}
+
 static struct node_introduction introduce(const struct ledger *l)
 {
     int partner = node_partner(l);
@@ -13,7 +21,7 @@ static struct node_introduction introduce(const struct ledger *l)
         .now_ms = l->now_ms,
         .seq = l->seq,
         .cursor = partner >= 0 ? l->nodes[partner].cursor : 0,
-        .longest_ms = l->nodes[SELF].longest_ms,
+        .longest_ms = longest_to_state(l),
     };
 
     memcpy(of.former, l->self.former, sizeof of.former);
@@ -111,7 +119,7 @@ static void register_partner(struct ledger *l, const struct node_introduction *o
     }
     if (before >= 0 && !l->self.refilled && !uuid_equal(&l->nodes[before].ref, &of->node_ref)) {
         l->nodes[before].partner = false;
-        node_noted(l, &l->nodes[before]);
+        node_changed(l, &l->nodes[before]);
     }
     struct node *node = &l->nodes[node_learn(l, &of->node_ref)];
     if (node->partner && of->longest_ms <= node->longest_ms)

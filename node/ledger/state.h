@@ -154,6 +154,7 @@ struct ledger {
     bool clock_alarm;  /* R1: R7 pauses; by the wall clock */
     bool peer_suspect; /* … by the partner's clock */
     bool loading;
+    bool settled;                           /* what was loaded was looked at once */
     int64_t clock_difference_ms, merged_ms; /* as in struct ledger_pair */
     int64_t settled_ms;                     /* waits (R10) that ended before then were acted upon */
     struct node nodes[LEDGER_NODES_MAX];    /* [0] is self */
