@@ -222,6 +222,11 @@ void request_retire(struct ledger *l, const struct ledger_event *e, struct ledge
     r->wait_ms = node_waits_until(l) > l->now_ms ? node_waits_until(l) : 0;
 }
 
+static bool partner_serves(const struct ledger *l)
+{
+    return node_peer_listens(l) && !l->nodes[node_partner(l)].closed;
+}
+
 /* R10: decides nothing from now on; its free credits go to its partner, which hears `closed` with
  * the next complete page. */
 void request_drain(struct ledger *l, const struct ledger_event *e, struct ledger_result *r)
@@ -231,7 +236,7 @@ void request_drain(struct ledger *l, const struct ledger_event *e, struct ledger
     (void)e;
     if (state == SELF_DRAINED)
         return;
-    if (state != SELF_SERVING || !node_peer_listens(l)) {
+    if (state != SELF_SERVING || !partner_serves(l)) {
         r->err = state != SELF_SERVING
                      ? diag_set(&r->diag, ERR_NOT_READY, "this node does not serve: it is %s",
                                 self_state_name(state))

@@ -66,7 +66,9 @@ void share_all(struct ledger *l)
 {
     int partner = node_partner(l);
 
-    for (size_t i = 0; partner >= 0 && i < l->scopes.count; i++) {
+    if (partner < 0 || l->nodes[partner].closed)
+        return; /* it would give them back */
+    for (size_t i = 0; i < l->scopes.count; i++) {
         struct scope *scope = l->scopes.items[i];
         if (scope_free_at(l, scope, SELF) > 0)
             give(l, scope, (size_t)partner, scope_free_at(l, scope, SELF));
