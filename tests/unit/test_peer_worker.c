@@ -82,6 +82,7 @@ static struct world {
     int changes_connection, credits_connection;
     int64_t wanted;
     struct uuid sender; /* who asked last */
+    struct buf bomb;
 
     /* the engine */
     struct uuid node_ref;
@@ -279,6 +280,19 @@ static void gzip_body(struct buf *body)
     buf_append(body, out.bytes, out.length);
 }
 
+/* One byte more than a page may have, compressed; made once. */
+static void write_bomb(struct buf *body)
+{
+    if (!world.bomb.length) {
+        buf_init(&world.bomb, 64u << 20);
+        memset(buf_reserve(&world.bomb, PEER_BODY_MAX + 1), ' ', PEER_BODY_MAX + 1);
+        world.bomb.length = PEER_BODY_MAX + 1;
+        gzip_body(&world.bomb);
+    }
+    buf_clear(body);
+    buf_append(body, world.bomb.bytes, world.bomb.length);
+}
+
 static void sign(const struct peer_claims *asked, enum trick trick, const struct buf *body,
                  struct buf *token)
 {
@@ -324,12 +338,6 @@ static bool respond(const struct fake_call *call, const struct peer_claims *aske
     enum trick trick = world.tricks[asked->purpose];
     bool gzip = (world.gzip && asked->purpose == PEER_CHANGES) || trick == BOMB;
 
-    if (trick == BOMB) {
-        buf_clear(body);
-        char *zeros = buf_reserve(body, PEER_BODY_MAX + 1);
-        memset(zeros, ' ', PEER_BODY_MAX + 1);
-        body->length = PEER_BODY_MAX + 1;
-    }
     sign(asked, trick, body, &token);
     if (trick == OUR_OWN_REQUEST)
         buf_clear(&token), buf_text_append(&token, call->token);
@@ -337,7 +345,9 @@ static bool respond(const struct fake_call *call, const struct peer_claims *aske
         body->bytes[1]++;
     if (trick == BODY_SHORT)
         body->length--;
-    if (gzip)
+    if (trick == BOMB)
+        write_bomb(body);
+    else if (gzip)
         gzip_body(body);
     if (trick == NO_HTTP) {
         buf_text_append(out, "220 this is no node\r\n");
@@ -505,6 +515,7 @@ static int tear_down(void **state)
     fake_peer_stop(world.peer);
     fake_authority_free(world.authority);
     unlink(world.ca_path);
+    buf_fini(&world.bomb);
     world.ours = instance_free(world.ours);
     world.stranger = instance_free(world.stranger);
     world.foreign = instance_free(world.foreign);
