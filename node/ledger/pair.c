@@ -58,6 +58,11 @@ static enum err check_histories(const struct ledger *l, const struct node_introd
                     "both nodes lost their history; if so, retire the other one on one of them");
 }
 
+static bool is_or_was_self(const struct ledger *l, const struct uuid *ref)
+{
+    return uuid_equal(ref, &l->nodes[SELF].ref) || node_is_former(l, ref);
+}
+
 static enum err check_stranger(const struct ledger *l, const struct node_introduction *of,
                                struct diag *diag)
 {
@@ -71,7 +76,7 @@ static enum err check_stranger(const struct ledger *l, const struct node_introdu
                         "this node still counts node %s; if that one is gone for good, retire it",
                         text);
     }
-    if (!uuid_is_nil(&of->partner) && !uuid_equal(&of->partner, &l->nodes[SELF].ref)) {
+    if (of->refilled && !uuid_is_nil(&of->partner) && !is_or_was_self(l, &of->partner)) {
         uuid_format(&of->partner, text);
         return diag_set(diag, ERR_PEER_UNKNOWN,
                         "it still counts node %s; if that one is gone for good, retire it there",
