@@ -60,6 +60,8 @@ int64_t peer_wait_ms(const struct peer *p, int64_t now_ms, int64_t due_ms, int64
     if (due_ms >= INT64_MAX / 2)
         return PEER_POLL_MAX_MS;
     int64_t wait = due_ms - now_ms - difference_ms + PEER_POLL_SLACK_MS; /* R7 */
+    if (wait < -PEER_OVERDUE_MS)                                         /* R1 may have paused R7 */
+        return PEER_POLL_MAX_MS;
     if (wait < PEER_POLL_MIN_MS)
         return PEER_POLL_MIN_MS;
     return wait < PEER_POLL_MAX_MS ? wait : PEER_POLL_MAX_MS;

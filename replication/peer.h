@@ -21,6 +21,7 @@
 #define PEER_POLL_MAX_MS   5000 /* how long the peer may keep a request for changes */
 #define PEER_POLL_MIN_MS   200  /* … when a lease is about to end: no hammering */
 #define PEER_POLL_SLACK_MS 20
+#define PEER_OVERDUE_MS    10000 /* … one this late waits for something else than a page */
 #define PEER_NUDGE_MS      1000
 #define PEER_WISHES_MAX    64   /* scopes for which credits are wanted at once */
 #define PEER_WISH_MS       1000 /* how long a grant waits for them */

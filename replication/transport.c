@@ -116,6 +116,7 @@ static void set_lasting(struct exchange *x, const struct transport *t)
 {
     set_trust(x, t);
     SET(CURLOPT_NOSIGNAL, 1L);
+    SET(CURLOPT_QUICK_EXIT, 1L); /* a name server that is mute must not hold up the thread */
     SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     SET(CURLOPT_PATH_AS_IS, 1L);
     SET(CURLOPT_USERAGENT, USER_AGENT);
