@@ -1,4 +1,4 @@
-"""What the other node may ask, byte by byte: who says what to whom, fresh, and about which body. The
+"""What the other node may ask, byte by byte: who says what to whom, fresh, about which body. The
 test speaks as the other node does, with the instance key."""
 
 import hashlib
