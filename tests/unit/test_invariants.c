@@ -187,7 +187,7 @@ static void damage_is_found_when_loading(void **state)
           ERR_STORE_CORRUPT },
         { "UPDATE lease SET generation = 1", "UPDATE lease SET generation = 0",
           "of another generation than its origin", ERR_STORE_CORRUPT },
-        { "UPDATE origin SET updated_by = gen_random_uuid()",
+        { "UPDATE origin SET updated_ms = 5, updated_by = gen_random_uuid()",
           "UPDATE origin SET updated_by = (SELECT node_ref FROM node_state)",
           "who changed it is not known", ERR_STORE_CORRUPT },
         { "UPDATE entitlement SET minter = gen_random_uuid()",
@@ -303,7 +303,7 @@ static const struct violation {
                   ", 1000, 5000, 4000, true, "
                   "false, 0; UPDATE node SET heir = " THIRD " WHERE node_ref = " OTHER },
     { "retired_without_wait", FAR RETIRED "UPDATE node SET wait_ms = 4999 WHERE retired" },
-    { "updater_unknown", "UPDATE origin SET updated_by = gen_random_uuid()" },
+    { "updater_unknown", "UPDATE origin SET updated_ms = 5, updated_by = gen_random_uuid()" },
     { "lease_scope_unknown", "UPDATE lease SET scope_ref = gen_random_uuid()" },
     { "lease_origin_unknown", "UPDATE lease SET origin_ref = gen_random_uuid()" },
     { "lease_home_unknown", "UPDATE lease SET home = gen_random_uuid()" },
