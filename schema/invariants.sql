@@ -80,7 +80,8 @@ broken (rule, detail) AS (
 
     UNION ALL -- R11: who has decided anything knows whether he may
     SELECT 'self_one_row', format('self has %s rows', (SELECT count(*) FROM self))
-    FROM me WHERE me.seq > 0 AND (SELECT count(*) FROM self) <> 1
+    FROM me WHERE (SELECT count(*) FROM self) <> 1
+      AND ((SELECT count(*) FROM self) > 1 OR EXISTS (SELECT 1 FROM lease))
 
     UNION ALL -- R11: a name that was given up is never borne again
     SELECT 'former_is_present', format('node %s', f.node_ref) FROM former f JOIN me USING (node_ref)

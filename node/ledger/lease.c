@@ -331,7 +331,8 @@ void lease_insert(struct ledger *l, struct lease *lease)
 
 bool lease_is_buried(const struct ledger *l, const struct lease *lease)
 {
-    return lease->state != LEASE_ACTIVE && !lease->holds && !node_is_ours(l, lease->home);
+    return lease->state != LEASE_ACTIVE && !lease->holds && !lease->in_heap &&
+           !is_queued(l, lease) && lease->home != SELF;
 }
 
 /* Rare, so that a walk over all graves may be. */
@@ -339,7 +340,7 @@ void lease_dig_up(struct ledger *l, struct lease *lease)
 {
     size_t kept = 0;
 
-    must(lease_is_buried(l, lease) && !lease->in_heap);
+    must(lease_is_buried(l, lease));
     for (size_t i = 0; i < l->graves.count; i++) {
         if (l->graves.entries[i].lease != lease)
             l->graves.entries[kept++] = l->graves.entries[i];

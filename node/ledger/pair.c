@@ -139,6 +139,7 @@ static void register_partner(struct ledger *l, const struct node_introduction *o
         node->longest_ms = of->longest_ms;
     node->via = SELF;
     node_changed(l, node);
+    lease_settle_all(l); /* another clock has to pass what no other one was waited for */
 }
 
 void request_meet(struct ledger *l, const struct ledger_event *e, struct ledger_result *r)
@@ -147,7 +148,7 @@ void request_meet(struct ledger *l, const struct ledger_event *e, struct ledger_
     if (r->err == ERR_OK) {
         register_partner(l, &e->meet.of);
         scope_mints_settle(l);
-        lease_settle_acknowledged(l);
+        lease_expire_due(l);
     }
     r->introduction = introduce(l);
 }

@@ -278,7 +278,7 @@ struct lease *lease_find(const struct ledger *l, const struct uuid *ref, size_t 
 struct lease *lease_new(struct ledger *l);                /* zeroed memory, in no list yet */
 void lease_insert(struct ledger *l, struct lease *lease); /* table, origin, scope, heaps */
 void lease_attach(struct ledger *l, struct lease *lease); /* the same, but it is in the table */
-/* Ended, seat back, and another node's: what its home may have purged meanwhile. */
+/* Ended, seat back, and granted by another node: what that one may have purged meanwhile. */
 bool lease_is_buried(const struct ledger *l, const struct lease *lease);
 void lease_dig_up(struct ledger *l, struct lease *lease);     /* out of the graves */
 void lease_renumbered(struct ledger *l, struct lease *lease); /* changed, perhaps after its end */
