@@ -30,7 +30,7 @@ static const struct uuid scope = { "scope" };
 struct node {
     struct database db;
     struct engine *engine;
-    char state_file[64];
+    char state_file[128];
     int64_t contact_wait_ms, credits_wait_ms;
     atomic_int wishes;
     atomic_int_least64_t wished; /* the last one's count */
