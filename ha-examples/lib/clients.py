@@ -36,6 +36,8 @@ import uuid
 
 REQUEST_SECONDS = 5  # a node that has not answered by then has lost this request
 NODES = ("primary", "secondary")
+RENEW_SHARE = 0.6  # of what a machine does while it holds leases …
+RELEASE_SHARE = 0.06  # … of which this is a release. While a node is away, seats given back wait
 PAUSE_SECONDS = 0.02  # between refusals: ask again, but do not spin
 NEVER = threading.Event()
 CUT_OFF = (OSError, http.client.HTTPException, ssl.SSLError)
@@ -252,7 +254,7 @@ class Machine:
         self.held.pop(held.ref, None)
         body = {"lease_token": held.token}
         call = ("release", "DELETE", f"/v1/leases/{held.ref}", body)
-        self.anywhere(held.ends, *call, first=node, ref=held.ref)
+        return self.anywhere(held.ends, *call, first=node, ref=held.ref)
 
     def forget_expired(self):
         now = time.monotonic()
@@ -264,15 +266,16 @@ class Machine:
         """One thing that a machine does, by chance."""
         self.forget_expired()
         choice = self.random.random()
-        if self.held and (choice < 0.5 or len(self.held) >= self.keep):
+        if self.held and (choice < RENEW_SHARE or len(self.held) >= self.keep):
             held = self.random.choice(list(self.held.values()))
-            return self.release(held) if choice < 0.2 else self.renew(held)
+            return self.release(held) if choice < RELEASE_SHARE else self.renew(held)
         return self.acquire()
 
     def work(self, pause):
+        """Patiently after a denial."""
         while not self.stopping.is_set():
-            self.step()
-            self.stopping.wait(self.random.uniform(0, 2 * pause))
+            pauses = 2 if self.step() else 8
+            self.stopping.wait(self.random.uniform(0, pauses * pause))
 
     # ---- at the end ------------------------------------------------------------------------------
 

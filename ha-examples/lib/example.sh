@@ -113,7 +113,8 @@ example_begin() {
     trap 'exit 143' TERM
     trap 'example_error "$BASH_COMMAND" "$LINENO"' ERR
     packages_install build run examples || example_fail "the Debian packages above are needed."
-    [[ $dir ]] || dir=$(mktemp -d "${TMPDIR:-/var/tmp}/twinlease-example.XXXXXX")
+    # Databases may run as another user than whoever made the folder.
+    [[ $dir ]] || { dir=$(mktemp -d /var/tmp/twinlease-example.XXXXXX) && chmod 0711 "$dir"; }
     [[ ! -e $dir/pair ]] || example_fail "there is a pair in $dir already; choose another --dir"
     [[ $port ]] || port=$(free_ports)
     if [[ $(type -t wire_make) == function ]]; then

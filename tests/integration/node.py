@@ -162,13 +162,19 @@ class Node:
         self.stop()
         self.start()
 
-    def restart_not_ready(self):
-        """For a node that lives, but may not decide anything."""
-        self.stop()
+    def start_alive(self):
+        """Until it answers at all: for a node that may not decide anything (yet)."""
         self.start(ready=False)
         wait_until(self.lives, START_SECONDS, lambda: f"alive; its log ends:\n{self.log_tail()}")
+        return self
+
+    def restart_alive(self):
+        self.stop()
+        self.start_alive()
 
     def lives(self):
+        code = self.process.poll()
+        assert code is None, f"the node stopped with {code}; its log ends:\n{self.log_tail()}"
         try:
             return self.get("/-/health", token=None).status_code == 200
         except requests.RequestException:

@@ -13,8 +13,11 @@ import jose
 
 sys.path.insert(0, os.path.join(ROOT, "ha-examples", "lib"))
 
+# Sanitizers make a node several times slower: what is promised in seconds is promised without them.
+SLOWNESS = 10 if any(f"/{name}/" in NODE for name in ("asan", "tsan")) else 1
+PAIR_SECONDS = 30 if SLOWNESS == 1 else 120  # deadlines are for hangs
 ADMIN_TOKEN = b"one-token-for-the-operator-of-both-nodes"
-PAIR_SECONDS = 60  # sanitized builds are slow; deadlines are for hangs
+
 LEDGER_SQL = os.path.join(ROOT, "ha-examples", "lib", "ledger.sql")
 
 
@@ -66,7 +69,7 @@ class Pair:
 
     def start(self):
         for node in self.both:
-            node.start(ready=False)
+            node.start_alive()
         self.wait_connected()
         return self
 
@@ -163,7 +166,3 @@ def wait_scope(node, condition, seconds=PAIR_SECONDS, name="render"):
 def events(node, name):
     """The log's lines of this event."""
     return [one for one in node.log_events() if one["event"] == name]
-
-
-# Sanitizers make a node several times slower: what is promised in seconds is promised without them.
-SLOWNESS = 10 if any(f"/{name}/" in NODE for name in ("asan", "tsan")) else 1

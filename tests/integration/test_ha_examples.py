@@ -48,6 +48,7 @@ def test_example(name):
     if name == "cut-the-wire" and not may_make_namespaces():
         pytest.skip("needs root and network namespaces")
     folder = tempfile.mkdtemp(prefix="twinlease-example.", dir="/var/tmp")
+    os.chmod(folder, 0o711)
     done = subprocess.run(
         [os.path.join(FOLDER, name), "--dir", folder],
         text=True,

@@ -8,7 +8,7 @@ import pytest
 
 from node import expect, expect_problem
 from origin import Origin
-from pair import PAIR_SECONDS, health, peer, wait_health, wait_peer, wait_scope
+from pair import PAIR_SECONDS, events, health, peer, wait_health, wait_scope
 from test_pair_operator import LEASE_SECONDS, SKEW_SECONDS, wait_ready_code
 from waiting import wait_until
 
@@ -67,7 +67,7 @@ def test_lost_history_is_noticed_and_healed(pair, victim, lose, disk):
     pair.wait_equal()
     node.stop()
     backup = Backup(node, disk)
-    node.start(ready=False)
+    node.start_alive()
     pair.wait_connected()
     old = health(node)["node_ref"]
     kept = before.renew(kept)
@@ -76,11 +76,12 @@ def test_lost_history_is_noticed_and_healed(pair, victim, lose, disk):
     node.stop()
     lose(node, backup)
     kept = before.renew(kept)
-    node.start(ready=False)
+    node.start_alive()
     pair.wait_connected()
     said = health(node)
     assert said["node_ref"] != old, "R11: it goes on under a name of which it has forgotten deeds"
-    assert any(old in one["message"] for one in node.log_events()[-50:]), node.log_tail()
+    assert events(node, "history_lost"), node.log_tail()
+    assert events(node, "node_renamed")[-1]["former"] == old
     later = before.at(node).renew(later)
     kept = before.at(node).renew(kept)
     answer = before.post_leases({"feature": "render", "count": 6})
@@ -105,17 +106,17 @@ def test_a_peer_that_is_away_lets_a_rolled_back_node_serve_nothing(pair):
     origin = Origin.ready(node)
     node.stop()
     backup = Backup(node)
-    node.start(ready=False)
+    node.start_alive()
     pair.wait_connected()
     lease = origin.acquire()
     node.stop()
     other.stop()
     backup.restore()
-    node.start(ready=False)
+    node.start_alive()
     wait_ready_code(node, "node_unfilled")
     answer = origin.put_lease(lease["lease_ref"], lease_token=lease["lease_token"])
     expect_problem(answer, 503, "node_unfilled")
-    other.start(ready=False)
+    other.start_alive()
     pair.wait_connected()
     origin.release(origin.acquire())
     pair.wait_equal()
@@ -128,7 +129,7 @@ def test_a_token_of_its_own_future_is_noticed(pair):
     pair.wait_equal()
     node.stop()
     backup = Backup(node, disk=True)
-    node.start(ready=False)
+    node.start_alive()
     pair.wait_connected()
     lease = origin.acquire()
     old = health(node)["node_ref"]
@@ -141,7 +142,7 @@ def test_a_token_of_its_own_future_is_noticed(pair):
     assert answer.status_code == 503, answer.text
     wait_health(node, lambda said: said["node_ref"] != old)
     wait_ready_code(node, "node_unfilled")
-    other.start(ready=False)
+    other.start_alive()
     pair.wait_connected()
     pair.wait_equal()
 
@@ -153,10 +154,15 @@ def test_both_lost_their_history(pair):
         node.stop()
         wipe(node)
     for node in pair.both:
-        node.start(ready=False)
+        node.start_alive()
     for node in pair.both:
         wait_ready_code(node, "node_unfilled")
-    wait_peer(pair.primary, "refused")
+    for node in pair.both:
+        wait_until(
+            lambda node=node: "retire" in (peer(node)["peer"]["detail"] or ""),
+            PAIR_SECONDS,
+            lambda node=node: f"it says what to do: {peer(node)}",
+        )
     expect(pair.primary.post("/-/peer/retire", json={"force": True}), 200)
     wait_until(pair.primary.is_ready, PAIR_SECONDS, lambda: pair.primary.log_tail())
     pair.wait_connected()

@@ -35,7 +35,7 @@ def refused(node, reason, *words):
 
 def start(pair):
     for node in pair.both:
-        node.start(ready=False)
+        node.start_alive()
     return pair
 
 
@@ -72,7 +72,7 @@ def test_a_node_pointed_at_itself(make_pair):
     pair = make_pair(start=False)
     wire = Wire(pair.primary.port)
     pair.point(pair.primary, wire.port)
-    pair.primary.start(ready=False)
+    pair.primary.start_alive()
     refused(pair.primary, "peer_is_self", "HA_REPLICATE")
     assert not pair.primary.is_ready()
     wire.close()
@@ -82,7 +82,7 @@ def test_both_on_one_database(make_pair):
     pair = make_pair(start=False)
     pair.secondary.settings["DATABASE"] = pair.primary.settings["DATABASE"]
     pair.secondary.database = pair.primary.database
-    pair.primary.start(ready=False)
+    pair.primary.start_alive()
     wait_until(
         lambda: pair.primary.get("/-/health", token=None).json()["state"] == "ready",
         PAIR_SECONDS,
