@@ -285,21 +285,47 @@ static void send_drain(struct world *w, size_t seat, enum ledger_event_kind kind
     wire_send(w, request);
 }
 
-/* After a while a drained node goes on, or is retired: at once, if the other one heard it close. */
-static void after_drain(struct world *w, void *subject, uint64_t identity)
+static bool is_closed(struct world *w, const struct sim_node *n, uint64_t identity)
 {
-    struct sim_node *n = subject, *other = world_other(w, n);
+    struct sim_node *other = world_other(w, n);
+    struct uuid partner = partner_of(other);
+
+    return serves(other) && uuid_equal(&partner, &w->identities[identity].node_ref) &&
+           ledger_pair(other->ledger).partner_closed;
+}
+
+/* The other one may still believe it closed. */
+static void retire_resumed(struct world *w, void *subject, uint64_t identity)
+{
+    struct sim_node *n = subject;
 
     w->operator.draining = false;
-    if (n->identity != identity || n->dead || w->operator.retiring)
+    if (n->identity == identity && !n->dead && !w->operator.retiring && !w->healing &&
+        serves(world_other(w, n)))
+        retire(w, world_other(w, n), &w->identities[identity].node_ref);
+}
+
+/* A drained node is retired: at once, if the other one heard it close; or goes on; or is retired
+ * although it was told to go on. */
+static void after_drain(struct world *w, void *subject, uint64_t identity)
+{
+    struct sim_node *n = subject;
+
+    w->operator.draining = false;
+    if (n->identity != identity || n->dead || w->operator.retiring || w->healing)
         return;
-    struct uuid *ref = &w->identities[identity].node_ref;
-    struct uuid partner = partner_of(other);
-    if (serves(other) && dice_chance(&w->dice, 700) && uuid_equal(&partner, ref) &&
-        ledger_pair(other->ledger).partner_closed)
-        retire(w, other, ref);
-    else
+    if (is_closed(w, n, identity) && dice_chance(&w->dice, 600)) {
+        retire(w, world_other(w, n), &w->identities[identity].node_ref);
+    } else if (!is_closed(w, n, identity) && dice_chance(&w->dice, 600)) {
+        w->operator.draining = true;
+        world_after(w, 2000, after_drain, n, identity);
+    } else {
         send_drain(w, n->seat, LEDGER_RESUME);
+        if (dice_chance(&w->dice, 500))
+            return;
+        w->operator.draining = true;
+        world_after(w, dice_between(&w->dice, 100, 6000), retire_resumed, n, identity);
+    }
 }
 
 /* ---- incidents -------------------------------------------------------------------------------- */
@@ -428,7 +454,7 @@ static void happen(struct world *w, enum incident incident, struct sim_node *n)
     } else if (incident == INCIDENT_DRAIN) {
         w->operator.draining = true;
         send_drain(w, n->seat, LEDGER_DRAIN);
-        world_after(w, dice_between(&w->dice, 1000, 20000), after_drain, n, n->identity);
+        world_after(w, dice_between(&w->dice, 1000, 8000), after_drain, n, n->identity);
     } else if (incident == INCIDENT_BOTH_LOST) {
         if (!has_older(n) || !has_older(other))
             return;

@@ -4,6 +4,7 @@
 
 #define PATIENCE_MS      5000 /* a client gives up then */
 #define PEER_PATIENCE_MS 1500
+#define SLOW_MAX_MS      4000
 
 struct sim_page *sim_page_new(struct ledger_page *page)
 {
@@ -57,17 +58,27 @@ static bool gets_lost(struct world *w, size_t from, size_t to)
     return world_faulty(w) && dice_chance(&w->dice, w->wire.lost_per_mille);
 }
 
-static int64_t delay(struct world *w)
+static int64_t delay(struct world *w, const struct request *request)
 {
-    return dice_between(&w->dice, 1, world_faulty(w) ? w->wire.delay_max_ms : 5);
+    if (!world_faulty(w))
+        return dice_between(&w->dice, 1, 5);
+    if (request->from != FROM_OUTSIDE && dice_chance(&w->dice, w->wire.slow_per_mille))
+        return dice_between(&w->dice, 1, SLOW_MAX_MS);
+    return dice_between(&w->dice, 1, w->wire.delay_max_ms);
 }
 
 static void arrive(struct world *w, void *subject, uint64_t number)
 {
     struct request *request = subject;
+    struct sim_node *node = &w->nodes[request->to];
 
     (void)number;
-    node_submit(w, &w->nodes[request->to], request);
+    if (uuid_is_nil(&request->receiver) || uuid_equal(&request->receiver, &node->store.node_ref)) {
+        node_submit(w, node, request);
+        return;
+    }
+    request->lost = true; /* its token names another node */
+    wire_answer(w, request);
 }
 
 static void come_back(struct world *w, void *subject, uint64_t number)
@@ -99,7 +110,7 @@ void wire_send(struct world *w, struct request *request)
     else if (gets_lost(w, request->from, request->to))
         lose(w, request);
     else
-        world_after(w, delay(w), arrive, request, 0);
+        world_after(w, delay(w, request), arrive, request, 0);
 }
 
 void wire_answer(struct world *w, struct request *request)
@@ -111,5 +122,5 @@ void wire_answer(struct world *w, struct request *request)
     else if (request->lost || gets_lost(w, request->to, request->from))
         lose(w, request);
     else
-        world_after(w, delay(w), come_back, request, 0);
+        world_after(w, delay(w, request), come_back, request, 0);
 }

@@ -31,8 +31,9 @@ struct request {
     int64_t told_before_ms;      /* the latest time that identity had told when it was sent … */
     size_t told_before_by;       /* … or rather the one that had the seat then */
     int64_t before_ms[SIM_ITEMS_MAX]; /* latest `expires` anybody had decided, per lease told */
+    struct uuid receiver;        /* of a call between nodes: for this one alone; nil: for any */
     size_t sender;
-    uint64_t life;               /* of the sending process */
+    uint64_t life, session;      /* of the sending process; of its database session */
     size_t slots[SIM_ITEMS_MAX]; /* the sender's notes */
     enum err note;
     void (*on_answer)(struct world *world, struct request *request);
@@ -46,6 +47,7 @@ struct request {
 struct wire_faults {
     unsigned lost_per_mille;
     unsigned again_per_mille; /* a page arrives once more, much later */
+    unsigned slow_per_mille;  /* between the nodes: seconds instead of milliseconds */
     int64_t delay_max_ms;
 };
 

@@ -30,6 +30,7 @@ static struct request *call(struct world *w, struct sim_node *n, enum ledger_eve
     r->to = local ? n->seat : world_other(w, n)->seat;
     r->sender = 100 + n->seat;
     r->life = n->life;
+    r->session = n->reloads;
     r->on_answer = on_answer;
     return r;
 }
@@ -138,7 +139,7 @@ static void on_merged(struct world *w, struct request *r)
     int64_t poll_ms = w->healing ? 3000 : w->plan.poll_max_ms;
 
     if (n && (r->lost || r->result.err != ERR_OK)) {
-        if (!r->lost && r->result.err == ERR_PAGE_REFUSED)
+        if (!r->lost && r->result.err == ERR_PAGE_REFUSED && r->session == n->reloads)
             world_fail(w, "R9: an honest page is refused: %s", r->result.diag.text);
         pause(w, n);
     } else if (n) {
@@ -158,11 +159,12 @@ static void on_merged_again(struct world *w, struct request *r)
     request_free(r);
 }
 
-static void merge(struct world *w, struct sim_node *n, struct sim_page *page,
+static void merge(struct world *w, struct sim_node *n, struct sim_page *page, uint64_t session,
                   void (*on_answer)(struct world *, struct request *))
 {
     struct request *r = call(w, n, LEDGER_MERGE, true, on_answer);
 
+    r->session = session; /* the page was asked for in that one */
     r->page = sim_page_ref(page);
     r->event.merge.page = page->page;
     wire_send(w, r);
@@ -175,7 +177,7 @@ static void arrive_late(struct world *w, void *subject, uint64_t seat)
     struct sim_node *n = &w->nodes[seat];
 
     if (n->process_up && n->ledger && !w->healing)
-        merge(w, n, page, on_merged_again);
+        merge(w, n, page, n->reloads, on_merged_again);
     sim_page_unref(page);
 }
 
@@ -195,7 +197,7 @@ static void on_page(struct world *w, struct request *r)
     if (world_faulty(w) && dice_chance(&w->dice, w->wire.again_per_mille))
         world_after(w, dice_between(&w->dice, 0, PAGE_LATER_MAX_MS), arrive_late,
                     sim_page_ref(page), n->seat);
-    merge(w, n, page, on_merged);
+    merge(w, n, page, r->session, on_merged);
     sim_page_unref(page);
     request_free(r);
 }
@@ -204,6 +206,7 @@ static void fetch(struct world *w, struct sim_node *n)
 {
     struct request *r = call(w, n, LEDGER_PAGE, false, on_page);
 
+    r->receiver = n->worker.peer;
     r->event.page.receiver = n->store.node_ref;
     r->event.page.since = ledger_pair(n->ledger).cursor;
     r->event.page.limit = dice_chance(&w->dice, 300) ? w->plan.page_limit : PAGE_ROWS_MAX;
@@ -255,6 +258,7 @@ void worker_want(struct world *w, struct sim_node *n, const struct uuid *scope, 
     if (!n->worker.met || !n->process_up)
         return;
     struct request *r = call(w, n, LEDGER_GIVE, false, on_given);
+    r->receiver = n->worker.peer;
     r->event.give.receiver = n->store.node_ref;
     r->event.give.scope_ref = *scope;
     r->event.give.wanted = count;

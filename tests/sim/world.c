@@ -127,11 +127,11 @@ static void draw_plan(struct world *w, unsigned without)
     struct plan *p = &w->plan;
 
     p->duration_ms = dice_between(&w->dice, 20000, 120000);
-    p->skew_max_ms = dice_between(&w->dice, 8000, 20000);
+    p->skew_max_ms = dice_between(&w->dice, 4000, 14000);
     p->clocks_wild = dice_chance(&w->dice, 80);
     p->policy_varies = dice_chance(&w->dice, 300);
     p->deletes = dice_chance(&w->dice, 300);
-    p->incident_every_ms = dice_between(&w->dice, 2000, 20000);
+    p->incident_every_ms = dice_between(&w->dice, 2000, 24000);
     p->poll_max_ms = dice_chance(&w->dice, 500) ? 5000 : dice_between(&w->dice, 600, 12000);
     p->eager = dice_chance(&w->dice, 500);
     p->page_limit = 1 + dice_below(&w->dice, 8);
@@ -143,6 +143,7 @@ static void draw_plan(struct world *w, unsigned without)
     p->incidents &= ~without;
     w->wire.lost_per_mille = some(w, 150);
     w->wire.again_per_mille = some(w, 200);
+    w->wire.slow_per_mille = some(w, 200);
     w->wire.delay_max_ms = dice_between(&w->dice, 2, 400);
 }
 
@@ -297,7 +298,7 @@ struct world_summary world_run(const struct world_options *options)
         trace_start(&w->trace);
     w->dice.state = options->seed;
     draw_plan(w, options->without);
-    int64_t lease_max_ms = dice_between(&w->dice, 2000, 20000);
+    int64_t lease_max_ms = dice_between(&w->dice, 2000, 24000);
     make_node(w, 0, lease_max_ms);
     make_node(w, 1, lease_max_ms);
     operator_start(w);
