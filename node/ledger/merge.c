@@ -99,9 +99,13 @@ static enum err judge_entitlements(const struct seen *s, struct diag *diag)
             return refuse(diag, "entitlement", &e->entitlement_ref, "who minted it is not known");
         if (scope_check(s->l, e, diag) != ERR_OK)
             return ERR_PAGE_REFUSED;
-        if (is_self(s->l, &row->minter) &&
-            !scope_revision(s->l, &e->entitlement_ref, e->revision)) /* R11 */
+        const struct revision *known = scope_revision(s->l, &e->entitlement_ref, e->revision);
+        if (is_self(s->l, &row->minter) && !known) /* R11 */
             return lost(diag, "entitlement", &e->entitlement_ref, "minted here");
+        if (known && known->minter == SELF && known->usable &&
+            uuid_compare(&row->minter, &s->l->nodes[SELF].ref) < 0)
+            return refuse(diag, "entitlement", &e->entitlement_ref,
+                          "of two mints the one that is used already cannot give way");
     }
     return ERR_OK;
 }
