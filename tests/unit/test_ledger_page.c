@@ -566,6 +566,30 @@ static void r2_a_scope_belongs_to_one_entitlement_whoever_says_so(void **state)
     entitlement_unref(f.entitlement);
 }
 
+/* The partner acknowledged it, so it cannot have an older one of its own. */
+static void r2_a_mint_in_use_does_not_give_way(void **state)
+{
+    struct forged f;
+    PAIR(a, b);
+    (void)state;
+
+    pair_install(&b, &a, &(struct ent_spec){ SEATS(4) });
+    assert_ok(&b, story_grant(&b, ANN, LEASE(1)));
+    forge(&f, &a);
+    entitlement_unref(f.entitlement);
+    f.entitlement = ent_new(&(struct ent_spec){ SEATS(4) });
+    f.minted.entitlement = f.entitlement;
+    f.minted.minter = ref('N', 1);
+    struct ledger_page page = story_peer_page(&b, 1);
+    page.since = page.upto = ledger_pair(b.ledger).cursor;
+    page.watermark_ms = NOON - 1;
+    page.entitlements = &f.minted;
+    page.entitlement_count = 1;
+    assert_err(&b, ERR_PAGE_REFUSED, story_merge(&b, &page));
+    assert_ok(&b, story_renew(&b, ANN, 1, NULL));
+    entitlement_unref(f.entitlement);
+}
+
 static void limit_nodes_of_one_instance(void **state)
 {
     struct node_row nodes[LEDGER_NODES_MAX];
@@ -649,6 +673,7 @@ int main(void)
         cmocka_unit_test(r7_only_its_home_lets_a_lease_expire),
         cmocka_unit_test(r9_a_lease_is_of_one_thing_for_ever),
         cmocka_unit_test(r2_a_scope_belongs_to_one_entitlement_whoever_says_so),
+        cmocka_unit_test(r2_a_mint_in_use_does_not_give_way),
         cmocka_unit_test(limit_nodes_of_one_instance),
     };
 
