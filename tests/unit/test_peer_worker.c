@@ -86,8 +86,8 @@ static struct world {
 
     /* the engine */
     struct uuid node_ref;
-    unsigned did[LEDGER_EVENTS], met;
-    enum err answers[LEDGER_EVENTS]; /* given once, then ERR_OK */
+    unsigned did[LEDGER_EVENTS], met, looked; /* looked: engine_status(), once a turn */
+    enum err answers[LEDGER_EVENTS];          /* given once, then ERR_OK */
     bool refuse_commands;
     bool hold; /* keep commands of LEDGER_MERGE */
     struct command *held;
@@ -207,6 +207,7 @@ void engine_status(struct engine *engine, struct engine_status *out)
     *out = (struct engine_status){ .state = ENGINE_READY,
                                    .node_ref = world.node_ref,
                                    .next_due_ms = INT64_MAX };
+    world.looked++;
     unlock_world();
 }
 
@@ -906,8 +907,11 @@ static void a_new_node_ref_says_hello(void **state)
     AWAIT(world.held);
     lock_world();
     world.node_ref = renamed;
+    unsigned looked = world.looked;
     unlock_world();
-    release_held(); /* a result for the old one */
+    replication_nudge(world.replication); /* another turn */
+    AWAIT(world.looked >= looked + 2);    /* so the first of them is over */
+    release_held();                       /* a result for the old one */
     AWAIT(uuid_equal(&world.sender, &renamed));
     AWAIT(world.asked[PEER_MEET] == 2);
     AWAIT(status().state == REPLICATION_CONNECTED);
