@@ -386,6 +386,14 @@ void peer_on_dismissed(struct peer *p, int64_t now_us, uint64_t random, enum err
         return;
     }
     uuid_format(&p->peer_ref, by);
+    if (err == ERR_PEER_UNKNOWN) { /* this node stays: the other one is to stop */
+        diag_set(&diag, ERR_PEER_RETIRED,
+                 "this node and node %s retired each other; that one stops, to bring it back empty "
+                 "its database",
+                 by);
+        refuse(p, now_us, random, ERR_PEER_RETIRED, &diag);
+        return;
+    }
     diag_set(&diag, ERR_NODE_RETIRED,
              "this node was retired by node %s (R10); start it with an empty database to pair it "
              "again",

@@ -59,7 +59,7 @@ struct replication {
     bool command_out, command_stale; /* it is with the engine; its result is of no use */
     struct node_introduction own;
     struct ledger_page *page; /* to be merged */
-    bool met_told;
+    bool met_told, connected_told;
     uint64_t logged; /* state_changes */
     int64_t connected_since_ms, away_since_ms, round_trip_us;
     uint64_t bytes_in;
@@ -541,6 +541,11 @@ static void publish(struct replication *r)
     lock(r);
     r->snapshot = s;
     unlock(r);
+    bool connected = p->state == REPLICATION_CONNECTED;
+    if (connected != r->connected_told) {
+        r->connected_told = connected;
+        engine_peer_connected(r->conf.engine, connected);
+    }
     if (p->met && !r->met_told) {
         r->met_told = true;
         engine_met(r->conf.engine);
@@ -626,6 +631,7 @@ enum err replication_start(const struct replication_conf *conf, struct replicati
     enum err e = transport_new(r->peer_address, r->ca_file, &r->transport, diag);
     if (e == ERR_OK) {
         r->away_since_ms = wall_now().ms;
+        engine_peer_connected(conf->engine, false);
         publish(r);
         if (pthread_create(&r->thread, NULL, run, r) != 0)
             e = diag_set(diag, ERR_INTERNAL, "no thread can be started for replication");

@@ -14,9 +14,10 @@
 #include "base/log.h"
 #include "engine/engine_internal.h"
 
-#define WISHES_MAX    64  /* scopes for which credits are asked for at once */
-#define WISH_PAUSE_MS 100 /* until a grant that waits is tried, and its credits asked for, again   \
-                           */
+#define WISHES_MAX 64 /* scopes for which credits are asked for at once */
+#define WISH_PAUSE_MS                                                                              \
+    100 /* until a grant that waits is tried, and its credits asked for, again                     \
+         */
 
 struct batch {
     int64_t now_ms, now_us;
@@ -85,7 +86,8 @@ static bool waits_for_credits(const struct engine *engine, const struct command 
 {
     return c->event.kind == LEDGER_GRANT && c->result.err == ERR_SEATS_AT_PEER &&
            c->result.scope_count == 1 && engine->conf.credits_wanted &&
-           engine->conf.credits_wait_ms > 0 && ledger_pair(engine->ledger).partner_listens;
+           engine->conf.credits_wait_ms > 0 && !atomic_load(&engine->peer_away) &&
+           ledger_pair(engine->ledger).partner_listens;
 }
 
 /* Grants that wait for longest are tried first. A seat may also come back without a page that tells

@@ -133,6 +133,12 @@ void engine_met(struct engine *engine)
         stir(engine);
 }
 
+void engine_peer_connected(struct engine *engine, bool connected)
+{
+    if (atomic_exchange(&engine->peer_away, !connected) != !connected)
+        stir(engine);
+}
+
 void engine_stop_waiting(struct engine *engine)
 {
     atomic_store(&engine->unwaiting, true);
@@ -247,10 +253,8 @@ static bool history_is_shorter(struct engine *engine, struct uuid *former)
 {
     const struct state_record *known = &engine->history;
 
-    if (engine->rename_due)
-        return true;
     if (!engine->history_known || !state_file_lost(known, &engine->identity, former))
-        return false;
+        return engine->rename_due;
     log_event_with(LOG_ERROR, "history_lost", LOG_FIELDS("code", "history_lost"),
                    "the database is at change %" PRIu64 " of system %s, the state file at %" PRIu64
                    " of system %s",

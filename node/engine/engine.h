@@ -92,6 +92,10 @@ struct engine *engine_stop(struct engine *engine);
  * may have lost since is known. From any thread; later calls change nothing. */
 void engine_met(struct engine *engine);
 
+/* R12: while the peer is not connected, nothing waits for credits of it; what waits is denied at
+ * once. It counts as connected until this says otherwise. From any thread. */
+void engine_peer_connected(struct engine *engine, bool connected);
+
 /* What is kept waiting, apart from the queue:
  *   - a LEDGER_PAGE that would tell nothing (R8), until it would, for up to command->wait_ms. A
  * newer one of the same receiver takes its place; the older one is refused;

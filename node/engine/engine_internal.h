@@ -36,6 +36,7 @@ struct engine {
     atomic_bool ready;        /* status.state == ENGINE_READY, without the mutex */
     atomic_bool review_trust; /* engine_review_trust() */
     atomic_bool met;          /* engine_met() */
+    atomic_bool peer_away;    /* engine_peer_connected() */
     atomic_bool unwaiting;    /* engine_stop_waiting() */
 
     /* The ledger thread's own. store and ledger are NULL while the store is away. */

@@ -343,6 +343,7 @@ static void adopt(struct ledger *l, const struct lease_evidence *v, struct origi
     lease->home = (uint8_t)node_index(l, &v->home);
     set_adopted(l, lease, v, origin);
     lease_insert(l, lease);
+    lease_supersede(l, &lease->ref); /* R9: it may have been granted here as well */
 }
 
 /* R4: a valid lease token is knowledge and is merged first. One of a lease that was created later

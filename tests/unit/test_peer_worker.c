@@ -211,6 +211,12 @@ void engine_status(struct engine *engine, struct engine_status *out)
     unlock_world();
 }
 
+void engine_peer_connected(struct engine *engine, bool connected)
+{
+    (void)engine;
+    (void)connected;
+}
+
 void engine_met(struct engine *engine)
 {
     (void)engine;
