@@ -212,9 +212,18 @@ static bool after_the_ends(const struct auditor *a, const struct request *reques
 /* ---- what clients are told --------------------------------------------------------------------
  */
 
+/* An operator deleted its origin, perhaps before it was granted by a node that did not know: that
+ * node revokes it when it hears. A private one is then over at once; of a shared one nobody knows
+ * what the other node does meanwhile, so it must count (R6). */
+static bool deleted(const struct world *w, const struct audited_lease *lease)
+{
+    return lease->private &&
+           lease->generation != w->auditor.origins[lease->origin].deletions_sent;
+}
+
 static bool usable(const struct world *w, const struct audited_lease *lease)
 {
-    if (!lease->in_use)
+    if (!lease->in_use || deleted(w, lease))
         return false;
     if (w->identities[lease->teller].state != IDENTITY_LIVE && w->now_ms < lease->until_ms)
         return true;
@@ -366,7 +375,7 @@ static void told_by(struct world *w, const struct request *request, struct audit
 {
     if (lease->ended_by & BIT(request->teller) && after_the_ends(&w->auditor, request, lease))
         world_fail(w, "R5: a lease that has ended is active again");
-    int64_t until_ms = w->now_ms + view->row.expires_ms - request->result.now_ms;
+    int64_t until_ms = request->decided_ms + view->row.expires_ms - request->result.now_ms;
     if (until_ms > lease->until_ms)
         lease->until_ms = until_ms;
     lease->told_by |= BIT(request->teller);

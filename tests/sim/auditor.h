@@ -6,7 +6,7 @@
  *     it can know. A lease may be used until every node's clock has passed its `expires` (a private
  *     one: that of the node that told it), or somebody who may has given it up. A node that was
  *     retired, or whose history is lost, decides nothing more; what it told is used by clients that
- *     count down on their own clocks. A renewal after the end that makes `expires` no later than
+ *     count down on their own clocks, from the decision at the latest. A renewal after the end that makes `expires` no later than
  *     anybody had decided before tells nothing new.
  * I2  A lease that was told to its client can be renewed until then: by the node that told it, by
  *     its home, by the node that its token names; nobody who is up says that it is over. 503 answers
@@ -30,7 +30,7 @@ struct audited_lease { /* one of (lease_ref, home, created) */
     int64_t count, created_ms;
     int64_t expires_ms; /* latest told */
     int64_t decided_ms; /* latest decided by anybody, told or not */
-    int64_t until_ms;   /* true time: latest at which a client that counts down stops */
+    int64_t until_ms;   /* true time at which a client that counts down from the decision stops */
     uint64_t born; /* when it was granted */
     uint64_t told; /* when it was last told to be active; 0: never */
     int64_t bound;       /* seats in force when it was granted */

@@ -162,7 +162,7 @@ static void draw_item(struct world *w, struct grant_item *item)
         .lease_ref = dice_uuid(&w->dice),
         .scope_ref = w->operator.scopes[scope],
         .count = dice_chance(&w->dice, 700) ? 1 : dice_between(&w->dice, 1, 4),
-        .duration_ms = dice_chance(&w->dice, 200) ? 0 : dice_between(&w->dice, 1000, w->nodes[0].conf.lease_max_ms),
+        .duration_ms = dice_chance(&w->dice, 400) ? 0 : dice_between(&w->dice, 1000, w->nodes[0].conf.lease_max_ms),
     };
     snprintf(item->feature, sizeof item->feature, "%s", operator_feature_name(scope));
 }

@@ -475,6 +475,7 @@ static bool step(struct world *w, struct sim_node *n, struct request *r, int64_t
 {
     r->event.now_ms = now_ms;
     r->teller = n->identity;
+    r->decided_ms = w->now_ms;
     w->steps++;
     if (!n->contacted && !may_go_before_contact(r->event.kind)) {
         r->result = (struct ledger_result){ .err = ERR_NOT_READY, .now_ms = now_ms };

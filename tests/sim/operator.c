@@ -246,6 +246,7 @@ void operator_retired(struct world *w, struct sim_node *n, const struct request 
                         stop_for_good, other, i);
     }
     w->operator.retired++;
+    w->operator.retired_closed += request->result.wait_ms == 0;
 }
 
 static void on_retire(struct world *w, struct request *request)
@@ -422,6 +423,39 @@ static bool lags_behind(const struct sim_node *n, const struct sim_node *other)
     return false;
 }
 
+/* number: which identity is meant, and what happens to it. */
+static void strike(struct world *w, void *subject, uint64_t number)
+{
+    struct sim_node *n = subject, *other = world_other(w, n);
+    enum incident incident = (enum incident)(number % INCIDENTS);
+    bool goes_on = other_goes_on(w, n) && !n->dead && n->identity == number / INCIDENTS &&
+                   w->identities[n->identity].state == IDENTITY_LIVE && !w->healing && !w->calm &&
+                   !w->operator.retiring && !w->operator.draining;
+
+    if (!goes_on || (incident == INCIDENT_BOTH_LOST && (!has_older(n) || !has_older(other))))
+        return;
+    switch (incident) {
+    case INCIDENT_DEAD:
+        stop_for_good(w, n, n->identity);
+        break;
+    case INCIDENT_RETIRE_LIVE:
+        retire(w, other, &n->store.node_ref);
+        break;
+    case INCIDENT_DRAIN:
+        w->operator.draining = true;
+        send_drain(w, n->seat, LEDGER_DRAIN);
+        world_after(w, dice_between(&w->dice, 1000, 8000), after_drain, n, n->identity);
+        break;
+    case INCIDENT_BOTH_LOST:
+        auditor_forget(w);
+        lose_disk(w, n, INCIDENT_RESTORE);
+        lose_disk(w, other, INCIDENT_RESTORE);
+        break;
+    default:
+        lose_disk(w, n, incident);
+    }
+}
+
 static void happen(struct world *w, enum incident incident, struct sim_node *n)
 {
     struct sim_node *other = world_other(w, n);
@@ -447,22 +481,12 @@ static void happen(struct world *w, enum incident incident, struct sim_node *n)
         (!serves(other) || !serves(n)))
         return;
     w->operator.identity_changes++;
-    if (incident == INCIDENT_DEAD) {
-        stop_for_good(w, n, n->identity);
-    } else if (incident == INCIDENT_RETIRE_LIVE) {
-        retire(w, other, &n->store.node_ref);
-    } else if (incident == INCIDENT_DRAIN) {
-        w->operator.draining = true;
-        send_drain(w, n->seat, LEDGER_DRAIN);
-        world_after(w, dice_between(&w->dice, 1000, 8000), after_drain, n, n->identity);
-    } else if (incident == INCIDENT_BOTH_LOST) {
-        if (!has_older(n) || !has_older(other))
-            return;
-        auditor_forget(w);
-        lose_disk(w, n, INCIDENT_RESTORE);
-        lose_disk(w, other, INCIDENT_RESTORE);
+    if (incident != INCIDENT_DISK && dice_chance(&w->dice, 500)) { /* what it decides is not heard */
+        cut_wire(w);
+        world_after(w, dice_between(&w->dice, 200, 10000), strike, n,
+                    n->identity * INCIDENTS + incident);
     } else {
-        lose_disk(w, n, incident);
+        strike(w, n, n->identity * INCIDENTS + incident);
     }
 }
 

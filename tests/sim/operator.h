@@ -38,7 +38,7 @@ struct operator
     bool draining;     /* … */
     size_t drained;    /* seat */
     unsigned identity_changes;
-    uint64_t retired;
+    uint64_t retired, retired_closed;
 };
 
 const char *operator_feature_name(size_t scope);

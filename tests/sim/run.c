@@ -145,10 +145,10 @@ static void say(const struct options *o, uint64_t seeds, const struct world_summ
 {
     printf("%" PRIu64 " seeds from %" PRIu64 ": %" PRIu64 " steps, %" PRIu64 " batches, %" PRIu64
            " crashes, %" PRIu64 " loads, %" PRIu64 " pages, %" PRIu64 " nodes, %" PRIu64
-           " retirements, %" PRIu64 " leases told, %" PRIu64 " checks in %" PRId64
+           " retirements (%" PRIu64 " without a wait), %" PRIu64 " leases told, %" PRIu64 " checks in %" PRId64
            " s: no rule broken\n",
            seeds, o->from, s->steps, s->batches, s->crashes, s->reloads, s->pages, s->identities,
-           s->retired, s->told, s->checks, seconds);
+           s->retired, s->closed, s->told, s->checks, seconds);
 }
 
 /* Each job in its own process; the first that fails has printed why, the others go on to the end of

@@ -27,6 +27,7 @@ struct request {
     uint64_t sent;               /* orders sendings, answers and ends for the auditor */
     size_t from, to;             /* seats */
     size_t teller;               /* identity that decided it */
+    int64_t decided_ms;          /* true time at which it did */
     uint64_t seq;                /* its change number after the commit */
     int64_t told_before_ms;      /* the latest time that identity had told when it was sent … */
     size_t told_before_by;       /* … or rather the one that had the seat then */

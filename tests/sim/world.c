@@ -245,6 +245,7 @@ static void heal(struct world *w)
     operator_reinstall(w);
     run_until(w, w->now_ms + w->nodes[0].conf.lease_max_ms + w->plan.skew_max_ms + 15000);
     mend(w);
+    run_until(w, w->now_ms + 10000); /* what a late contact has set in motion */
     if (pair_difference(&w->nodes[0].store.rows, &w->nodes[1].store.rows, &diag))
         world_fail(w, "I3: %s", diag.text);
 }
@@ -283,6 +284,7 @@ static struct world_summary sum_up(const struct world *w)
         .checks = w->auditor.checks,
         .identities = w->identity_count,
         .retired = w->operator.retired,
+        .closed = w->operator.retired_closed,
     };
 }
 

@@ -67,7 +67,7 @@ struct world {
 };
 
 struct world_summary {
-    uint64_t steps, batches, crashes, reloads, told, checks, pages, identities, retired;
+    uint64_t steps, batches, crashes, reloads, told, checks, pages, identities, retired, closed;
 };
 
 struct world_options {
