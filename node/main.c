@@ -29,9 +29,8 @@
 #include "replication/wire.h"
 #include "token/publisher.h"
 
-#define QUERY_QUEUE_MAX 256 /* lists and reports waiting for a query thread */
-#define PAGE_QUEUE_MAX  16  /* pages for the peer waiting to be written; it asks for one at a time \
-                             */
+#define QUERY_QUEUE_MAX 256  /* lists and reports waiting for a query thread */
+#define PAGE_QUEUE_MAX  16   /* pages for the peer waiting to be written */
 #define CONTACT_WAIT_MS 2000 /* R11: no decision before the peer had a word, or that long */
 #define CREDITS_WAIT_MS 1000 /* R12: how long a grant waits for the peer's credits */
 #define STATE_FILE      "node.state"
