@@ -265,7 +265,8 @@ DAMAGE(node_serving_after_its_retirement, "retirement contradicts itself",
 DAMAGE(node_waited_for_before_it_retired, "contradict", peer_row.retired = true;
        peer_row.retired_ms = NOON; peer_row.wait_ms = NOON - 1)
 DAMAGE(self_with_leases_shorter_than_none, "self", rows->self.lease_max_ms = -1)
-DAMAGE(origin_changed_by_nobody, "who changed it", rows->origins.items[0].updated_by = ref('N', 9))
+DAMAGE(origin_changed_by_nobody, "who changed it", rows->origins.items[0].updated_ms = NOON;
+       rows->origins.items[0].updated_by = ref('N', 9))
 DAMAGE(lease_of_another_generation, "generation", lease(3).generation++)
 DAMAGE(entitlement_of_an_unknown_minter, "minter", rows->entitlements.items[0].minter = ref('N', 9))
 DAMAGE(entitlement_revision_twice, "twice",
@@ -275,9 +276,9 @@ DAMAGE(entitlement_revision_twice, "twice",
 DAMAGE(entitlement_minted_by_another, "another number was minted",
        rows->entitlements.items[0].minter = ref('N', PEER))
 DAMAGE(entitlement_never_installed, "never installed", rows->entitlements.items[0].installed_ms = 0)
-DAMAGE(entitlement_missing_revision, "not known",
-       entitlement_unref(rows->entitlements.items[0].entitlement);
-       rows->entitlements.items[0] = rows->entitlements.items[1]; rows->entitlements.count = 1)
+DAMAGE(entitlement_missing_revision, "another number was minted",
+       entitlement_unref(rows->entitlements.items[1].entitlement);
+       rows->entitlements.count = 1)
 
 int main(void)
 {

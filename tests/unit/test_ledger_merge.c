@@ -412,6 +412,30 @@ static void r2_of_two_documents_that_of_the_smaller_node_stands(void **state)
     (void)state;
 }
 
+/* … also where it says nothing of a scope that the other one had: in memory that scope stays until
+ * a restart, without a seat; in the database there is nothing that it could be loaded from. */
+static void r2_scope_of_a_document_that_does_not_stand(void **state)
+{
+    struct ent_spec more = { .features = { { .scope = 1, .seats = 6 },
+                                           { .scope = 2, .name = "edit", .seats = 4 } } };
+    PAIR(a, b);
+    (void)state;
+
+    assert_ok(&a, story_install(&a, &(struct ent_spec){ SEATS(6) }));
+    assert_ok(&b, story_install(&b, &more));
+    AUTO(ledger_page_free) struct ledger_page *page = pair_page(&a, &b, PAGE_ROWS_MAX);
+    story_hold(&b);
+    assert_ok(&b, story_merge(&b, page));
+    assert_int_equal(scope_now(&b, 2).seats, 0);
+    assert_err(&b, ERR_SCOPE_UNKNOWN, story_grant(&b, ANN, LEASE(1, .feature = "edit")));
+    rows_apply(&b.rows, ledger_changes(b.ledger), 0);
+    b.held = false;
+    story_restart(&b);
+    pair_settle(&a, &b);
+    assert_int_equal(scope_now(&b, 1).free_here, 3);
+    assert_err(&b, ERR_SCOPE_UNKNOWN, story_grant(&b, ANN, LEASE(1, .feature = "edit")));
+}
+
 /* A newer revision that comes first: the difference is counted when the one below it is known. */
 static void r2_revisions_in_any_order_mint_the_same(void **state)
 {
@@ -455,6 +479,7 @@ int main(void)
         cmocka_unit_test(r2_of_two_mints_the_smaller_node_stands),
         cmocka_unit_test(r2_none_of_two_mints_is_used_before_both_are_known),
         cmocka_unit_test(r2_of_two_documents_that_of_the_smaller_node_stands),
+        cmocka_unit_test(r2_scope_of_a_document_that_does_not_stand),
         cmocka_unit_test(r2_revisions_in_any_order_mint_the_same),
     };
 
