@@ -26,10 +26,17 @@
     {                                                                                              \
 #member, type, offsetof(struct origin_row, member), min, max                               \
     }
+#define DEBT(type, member, min, max)                                                               \
+    {                                                                                              \
+#member, type, offsetof(struct debt_row, member), min, max                                 \
+    }
 #define HEADER(type, member, min, max)                                                             \
     {                                                                                              \
 #member, type, offsetof(struct ledger_page, member), min, max                              \
     }
+
+/* A page that has one move of a scope has all of them. */
+#define PAGE_MOVES_MAX (PAGE_ROWS_MAX * LEDGER_NODES_MAX)
 
 /* The order of fields is the protocol. A later protocol appends. */
 static const struct page_field node_fields[] = {
@@ -84,6 +91,11 @@ static const struct page_field origin_fields[] = {
     ORIGIN(FIELD_INT, seq, 0, INT64_MAX),
 };
 
+static const struct page_field debt_fields[] = {
+    DEBT(FIELD_UUID, scope_ref, 0, 0),
+    DEBT(FIELD_INT, count, 1, MOVED_MAX),
+};
+
 #define KIND(name, rows, count, row_type, fields, max)                                             \
     {                                                                                              \
         name, fields, ARRAY_SIZE(fields), sizeof(struct row_type), max,                            \
@@ -94,10 +106,11 @@ const struct page_kind page_kinds[PAGE_KINDS] = {
     [PAGE_NODES] = KIND("nodes", nodes, node_count, node_row, node_fields, LEDGER_NODES_MAX),
     [PAGE_ENTITLEMENTS] = KIND("entitlements", entitlements, entitlement_count, entitlement_row,
                                entitlement_fields, PAGE_ROWS_MAX),
-    [PAGE_MOVES] = KIND("moves", moves, move_count, move_row, move_fields, PAGE_ROWS_MAX),
+    [PAGE_MOVES] = KIND("moves", moves, move_count, move_row, move_fields, PAGE_MOVES_MAX),
     [PAGE_LEASES] = KIND("leases", leases, lease_count, lease_row, lease_fields, PAGE_ROWS_MAX),
     [PAGE_ORIGINS] =
         KIND("origins", origins, origin_count, origin_row, origin_fields, PAGE_ROWS_MAX),
+    [PAGE_DEBTS] = KIND("debts", debts, debt_count, debt_row, debt_fields, PAGE_ROWS_MAX),
 };
 
 const struct page_field page_headers[PAGE_HEADERS] = {

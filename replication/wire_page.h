@@ -36,7 +36,15 @@ struct page_kind {
     size_t rows_offset, count_offset; /* in struct ledger_page: the pointer, the size_t */
 };
 
-enum { PAGE_NODES, PAGE_ENTITLEMENTS, PAGE_MOVES, PAGE_LEASES, PAGE_ORIGINS, PAGE_KINDS };
+enum {
+    PAGE_NODES,
+    PAGE_ENTITLEMENTS,
+    PAGE_MOVES,
+    PAGE_LEASES,
+    PAGE_ORIGINS,
+    PAGE_DEBTS,
+    PAGE_KINDS
+};
 extern const struct page_kind page_kinds[PAGE_KINDS];
 
 /* Header members; the last PAGE_STATED stand in complete pages alone. */

@@ -140,6 +140,7 @@ void ledger_page_free(struct ledger_page *page)
     mem_free(page->moves);
     mem_free(page->leases);
     mem_free(page->origins);
+    mem_free(page->debts);
     mem_free(page->texts);
     mem_free(page);
 }
@@ -152,6 +153,7 @@ struct filling {
     VEC(struct move_row) moves;
     VEC(struct lease_row) leases;
     VEC(struct origin_row) origins;
+    VEC(struct debt_row) debts;
     bool all_nodes;
 };
 
@@ -266,6 +268,16 @@ static bool add_changes(struct ledger *l, struct filling *f, size_t partner, siz
     return true;
 }
 
+static void add_debts(const struct ledger *l, struct filling *f)
+{
+    for (size_t i = 0; i < l->scopes.count && f->debts.count < PAGE_ROWS_MAX; i++) {
+        const struct scope *scope = l->scopes.items[i];
+        int64_t debt = scope_debt(l, scope);
+        if (debt > 0)
+            vec_push(&f->debts, (struct debt_row){ scope->ref, debt });
+    }
+}
+
 static enum err page_refusal(struct ledger *l, const struct ledger_event *e, struct diag *diag)
 {
     int receiver = node_index(l, &e->page.receiver), partner = node_partner(l);
@@ -319,13 +331,17 @@ void request_page(struct ledger *l, const struct ledger_event *e, struct ledger_
     };
     if (f.page->since == 0)
         add_foundations(l, &f);
-    if (add_changes(l, &f, (size_t)(partner - l->nodes), e->page.limit))
+    if (add_changes(l, &f, (size_t)(partner - l->nodes), e->page.limit)) {
         state(l, f.page, partner);
+        add_debts(l, &f);
+    }
     f.page->nodes = f.nodes.items;
     f.page->entitlements = f.entitlements.items;
     f.page->moves = f.moves.items;
     f.page->leases = f.leases.items;
     f.page->origins = f.origins.items;
+    f.page->debts = f.debts.items;
+    f.page->debt_count = f.debts.count;
     f.page->node_count = f.nodes.count;
     f.page->entitlement_count = f.entitlements.count;
     f.page->move_count = f.moves.count;

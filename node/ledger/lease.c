@@ -133,9 +133,8 @@ bool lease_seat_back(const struct ledger *l, const struct lease *lease)
     if (lease->state == LEASE_EXPIRED || !node_is_ours(l, lease->home))
         return true; /* what is held at another home is that home's business */
     if (seat_policy(l, lease) == SEAT_RETURN_ACKNOWLEDGED) { /* R6 */
-        if (is_private(lease))
-            return true;
-        if (lease->expires_ms == lease->ended_expires_ms && end_acknowledged(l, lease))
+        if (lease->expires_ms == lease->ended_expires_ms &&
+            (is_private(lease) || end_acknowledged(l, lease)))
             return true;
     }
     return time_is_over(l, lease);

@@ -149,6 +149,12 @@ struct lease_key {
     struct uuid lease_ref, home;
 };
 
+/* R2: after a reduction a node may hold more seats than it has credits for. */
+struct debt_row {
+    struct uuid scope_ref;
+    int64_t count; /* seats held beyond its credits; at least 1 */
+};
+
 /* One batch: at most one row a record, the newest. */
 struct ledger_changes {
     struct lease_row *leases;
@@ -184,7 +190,8 @@ struct ledger_page {
     struct move_row *moves;
     struct lease_row *leases;
     struct origin_row *origins; /* environment: borrowed from whoever filled it in */
-    size_t node_count, entitlement_count, move_count, lease_count, origin_count;
+    struct debt_row *debts;     /* complete pages: all that the sender has */
+    size_t node_count, entitlement_count, move_count, lease_count, origin_count, debt_count;
     char *texts; /* owned: what the pointers of `origins` lead into; may be NULL */
 };
 

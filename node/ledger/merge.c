@@ -754,6 +754,17 @@ static void compare_clocks(struct ledger *l, const struct ledger_page *page)
                       l->clock_difference_ms < -l->conf.skew_max_ms;
 }
 
+static void take_debts(struct ledger *l, const struct ledger_page *page)
+{
+    for (size_t i = 0; i < l->scopes.count; i++)
+        l->scopes.items[i]->partner_debt = 0;
+    for (size_t i = 0; i < page->debt_count; i++) {
+        struct scope *scope = scope_find(l, &page->debts[i].scope_ref);
+        if (scope && page->debts[i].count > 0)
+            scope->partner_debt = page->debts[i].count;
+    }
+}
+
 /* R8: with the page that completes, and only with that one; never backwards. A page that comes late
  * says nothing new of what is true now. */
 static void take_statement(struct ledger *l, const struct ledger_page *page, struct node *partner,
@@ -766,6 +777,7 @@ static void take_statement(struct ledger *l, const struct ledger_page *page, str
     if (late)
         return;
     l->merged_ms = l->now_ms;
+    take_debts(l, page);
     compare_clocks(l, page);
     if (l->self.refilled)
         return;

@@ -47,15 +47,30 @@ int64_t scope_free_at(const struct ledger *l, const struct scope *scope, size_t 
     return sum;
 }
 
+int64_t scope_debt(const struct ledger *l, const struct scope *scope)
+{
+    int64_t free_here = scope_free_at(l, scope, SELF);
+
+    return free_here < 0 ? -free_here : 0;
+}
+
+/* What the partner lacks: as it said, and as its leases that are known here say since. */
+static int64_t partner_debt(const struct ledger *l, const struct scope *scope)
+{
+    int partner = node_partner(l);
+    int64_t there = partner < 0 ? 0 : scope_free_at(l, scope, (size_t)partner);
+
+    if (partner < 0)
+        return 0;
+    return -there > scope->partner_debt ? -there : scope->partner_debt;
+}
+
 /* R2: free(i) = credits(i) − seats still held by leases whose home is i; with what i inherited
  * (R10). After a reduction the partner may hold more than it has credits for: what it lacks is not
  * granted here either, or both together would hold more than is in force (I1). */
 int64_t scope_free(const struct ledger *l, const struct scope *scope)
 {
-    int partner = node_partner(l);
-    int64_t there = partner < 0 ? 0 : scope_free_at(l, scope, (size_t)partner);
-
-    return scope_free_at(l, scope, SELF) + (there < 0 ? there : 0);
+    return scope_free_at(l, scope, SELF) - partner_debt(l, scope);
 }
 
 int64_t scope_pending(const struct scope *scope)

@@ -5,19 +5,20 @@
 
 #include "ledger/request.h"
 
+static int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
 static void give(struct ledger *l, struct scope *scope, size_t receiver, int64_t count)
 {
     struct move *move = scope_move(scope, SELF, receiver);
 
     must(count > 0 && scope_free_at(l, scope, SELF) >= count);
     move->moved += count;
+    scope->partner_debt -= smaller(count, scope->partner_debt);
     move->via = SELF;
     move_changed(l, move);
-}
-
-static int64_t smaller(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
 }
 
 /* How many of the free credits the partner should get: what it lacks after a reduction (R2), else

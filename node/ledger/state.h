@@ -81,6 +81,7 @@ struct scope {
     struct entitlement *entitlement; /* owned: the newest revision that has this scope */
     const struct feature *feature;   /* inside it */
     int64_t seats;                   /* in force */
+    int64_t partner_debt;            /* as it said in its last complete page; not stored */
     int64_t short_until_ms;          /* R12: a grant waits for credits; not stored */
     int64_t told_revision;           /* of the entitlement, in this scope's row */
     uint64_t seq;
@@ -245,6 +246,7 @@ int64_t scope_credits(const struct scope *scope, size_t node);
 int64_t scope_free(const struct ledger *l,
                    const struct scope *scope); /* negative after a reduction */
 int64_t scope_free_at(const struct ledger *l, const struct scope *scope, size_t owner);
+int64_t scope_debt(const struct ledger *l, const struct scope *scope); /* of self; 0: none */
 int64_t scope_pending(const struct scope *scope);
 struct move *scope_move(struct scope *scope, size_t giver, size_t receiver); /* made if missing */
 struct scope_view scope_to_view(struct ledger *l, struct scope *scope);

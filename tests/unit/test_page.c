@@ -457,9 +457,10 @@ static void more_rows_than_a_page_may_have_are_refused(void **state)
     } cases[] = {
         { "nodes", "[" U1 ",false,false,null,0,0,1,1]", LEDGER_NODES_MAX },
         { "entitlements", "[\"ok\",1," U1 ",1]", PAGE_ROWS_MAX },
-        { "moves", "[" U3 "," U1 "," U2 ",1,1]", PAGE_ROWS_MAX },
+        { "moves", "[" U3 "," U1 "," U2 ",1,1]", PAGE_ROWS_MAX * LEDGER_NODES_MAX },
         { "leases", LEASE "1,1,0,true,1,1,1,0,0,1]", PAGE_ROWS_MAX },
         { "origins", "[" U4 ",3,true,1,1," U2 ",\"{}\",1]", PAGE_ROWS_MAX },
+        { "debts", "[" U3 ",1]", PAGE_ROWS_MAX },
     };
     struct ledger_page *page;
     struct diag diag;
