@@ -217,8 +217,7 @@ static bool after_the_ends(const struct auditor *a, const struct request *reques
  * what the other node does meanwhile, so it must count (R6). */
 static bool deleted(const struct world *w, const struct audited_lease *lease)
 {
-    return lease->private &&
-           lease->generation != w->auditor.origins[lease->origin].deletions_sent;
+    return lease->private && lease->generation != w->auditor.origins[lease->origin].deletions_sent;
 }
 
 static bool usable(const struct world *w, const struct audited_lease *lease)
@@ -229,8 +228,8 @@ static bool usable(const struct world *w, const struct audited_lease *lease)
         return true;
     for (size_t i = 0; i < w->identity_count; i++) {
         const struct identity *one = &w->identities[i];
-        bool counts = i == lease->teller || (!lease->private && one->serving_since &&
-                                             one->serving_since < lease->told);
+        bool counts = i == lease->teller ||
+                      (!lease->private && one->serving_since && one->serving_since < lease->told);
         if (counts && one->state == IDENTITY_LIVE && one->clock_ms < lease->expires_ms)
             return true;
     }
@@ -287,8 +286,7 @@ static void check_scope(struct world *w, const struct uuid *scope)
 }
 
 /* No longer than any revision allowed that may have been in force. */
-static void check_times(struct world *w, const struct request *request,
-                        const struct lease_row *row)
+static void check_times(struct world *w, const struct request *request, const struct lease_row *row)
 {
     int64_t ends_ms = 0, longest_ms = 0;
 
@@ -337,7 +335,7 @@ static struct audited_lease *enter(struct world *w, const struct request *reques
         lease.ends_on_the_way = other->ends_on_the_way;
         lease.counted_from = other->counted_from;
         lease.end_known = other->end_known;
-        lease.ends = lease.ends || other->ends_on_the_way;
+        lease.ends = lease.ends || other->ends; /* which of them was meant is not certain */
     }
     push(a->leases, a->lease_count, a->lease_capacity, lease);
     return &a->leases[a->lease_count - 1];
@@ -385,8 +383,8 @@ static void told_by(struct world *w, const struct request *request, struct audit
         lease->adopter = view->adopter;
         lease->generation = view->row.generation;
     }
-    if (!uuid_is_nil(&view->adopter) || !uuid_equal(&view->row.home,
-                                                    &w->identities[request->teller].node_ref))
+    if (!uuid_is_nil(&view->adopter) ||
+        !uuid_equal(&view->row.home, &w->identities[request->teller].node_ref))
         lease->private = false;
     lease->told = world_order(w);
 }
@@ -418,7 +416,8 @@ void auditor_told(struct world *w, const struct request *request, size_t origin,
     check_scope(w, &row->scope_ref);
 }
 
-/* ---- I2 --------------------------------------------------------------------------------------- */
+/* ---- I2 ---------------------------------------------------------------------------------------
+ */
 
 static bool owed(const struct world *w, const struct request *request,
                  const struct audited_lease *lease)

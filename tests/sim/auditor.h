@@ -2,18 +2,17 @@
  * were told. It knows nothing of credits, seats held, watermarks or purging.
  *
  * I1  At every moment the seats of the leases that somebody may still rightfully use, added up, are
- *     at most what was in force when the newest of them was granted, as far as the node that granted
- *     it can know. A lease may be used until every node's clock has passed its `expires` (a private
- *     one: that of the node that told it), or somebody who may has given it up. A node that was
+ *     at most what was in force when the newest of them was granted, as far as the node that
+ * granted it can know. A lease may be used until every node's clock has passed its `expires` (a
+ * private one: that of the node that told it), or somebody who may has given it up. A node that was
  *     retired, or whose history is lost, decides nothing more; what it told is used by clients that
- *     count down on their own clocks, from the decision at the latest. A renewal after the end that makes `expires` no later than
- *     anybody had decided before tells nothing new.
- * I2  A lease that was told to its client can be renewed until then: by the node that told it, by
- *     its home, by the node that its token names; nobody who is up says that it is over. 503 answers
- *     are no refusals.
- * R1  Nobody is told an earlier time than the same node told before.
- * R5  Ended is final: a node that said that a lease has ended never tells of it as active again.
- *     A deleted origin's old secret is worth nothing where it was deleted.
+ *     count down on their own clocks, from the decision at the latest. A renewal after the end that
+ * makes `expires` no later than anybody had decided before tells nothing new. I2  A lease that was
+ * told to its client can be renewed until then: by the node that told it, by its home, by the node
+ * that its token names; nobody who is up says that it is over. 503 answers are no refusals. R1
+ * Nobody is told an earlier time than the same node told before. R5  Ended is final: a node that
+ * said that a lease has ended never tells of it as active again. A deleted origin's old secret is
+ * worth nothing where it was deleted.
  *
  * What cannot be known (a release whose answer was lost) counts in favour of the nodes. */
 #pragma once
@@ -31,14 +30,14 @@ struct audited_lease { /* one of (lease_ref, home, created) */
     int64_t expires_ms; /* latest told */
     int64_t decided_ms; /* latest decided by anybody, told or not */
     int64_t until_ms;   /* true time at which a client that counts down from the decision stops */
-    uint64_t born; /* when it was granted */
-    uint64_t told; /* when it was last told to be active; 0: never */
-    int64_t bound;       /* seats in force when it was granted */
-    uint32_t told_by;    /* identities, as bits */
+    uint64_t born;      /* when it was granted */
+    uint64_t told;      /* when it was last told to be active; 0: never */
+    int64_t bound;      /* seats in force when it was granted */
+    uint32_t told_by;   /* identities, as bits */
     uint32_t ended_by;
-    size_t teller;       /* the last of them */
-    struct uuid adopter; /* in the newest token */
-    uint32_t generation; /* of its origin */
+    size_t teller;            /* the last of them */
+    struct uuid adopter;      /* in the newest token */
+    uint32_t generation;      /* of its origin */
     uint64_t counted_from;    /* ends sent since then are counted below */
     unsigned ends_on_the_way; /* requests to end it that are not answered yet */
     uint64_t end_known;       /* when the last of them was */

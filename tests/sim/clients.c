@@ -61,8 +61,7 @@ static int pick_slot(struct world *w, const struct client *client, enum slot_sta
     return -1;
 }
 
-static void take_token(struct world *w, struct slot *slot, const struct request *request,
-                       size_t at)
+static void take_token(struct world *w, struct slot *slot, const struct request *request, size_t at)
 {
     if (slot->token.count && dice_chance(&w->dice, 300))
         slot->old = slot->token;
@@ -89,8 +88,7 @@ static void heed(struct world *w, const struct request *request)
     if (request->result.err == ERR_ORIGIN_DELETED)
         client->enrolled = false;
     else if (request->result.err == ERR_OK)
-        auditor_proof_taken(w, request, request->sender, client->secret_since,
-                            client->secret_by);
+        auditor_proof_taken(w, request, request->sender, client->secret_since, client->secret_by);
 }
 
 /* ---- enrolling ------------------------------------------------------------------------------ */
@@ -162,7 +160,9 @@ static void draw_item(struct world *w, struct grant_item *item)
         .lease_ref = dice_uuid(&w->dice),
         .scope_ref = w->operator.scopes[scope],
         .count = dice_chance(&w->dice, 700) ? 1 : dice_between(&w->dice, 1, 4),
-        .duration_ms = dice_chance(&w->dice, 400) ? 0 : dice_between(&w->dice, 1000, w->nodes[0].conf.lease_max_ms),
+        .duration_ms = dice_chance(&w->dice, 400)
+                           ? 0
+                           : dice_between(&w->dice, 1000, w->nodes[0].conf.lease_max_ms),
     };
     snprintf(item->feature, sizeof item->feature, "%s", operator_feature_name(scope));
 }

@@ -1,5 +1,6 @@
-/* Machines that want seats, of either node, and retry on the other. Some are honest; the others keep every token they ever had, replay
- * renewals and releases after the end, show other machines' tokens, and use their references. */
+/* Machines that want seats, of either node, and retry on the other. Some are honest; the others
+ * keep every token they ever had, replay renewals and releases after the end, show other machines'
+ * tokens, and use their references. */
 #pragma once
 
 #include "auditor.h"

@@ -1,8 +1,8 @@
 /* Happy path: a request wakes the node; it takes what is queued, reads its clock, ticks, steps
  * (pages last), commits, notes how far its history goes, answers. Failure: the commit fails, or the
  * process dies with it on its way; memory is thrown away, queued requests are refused or lost, and
- * the ledger is loaded again. R11: as in node/engine, a history that is shorter than it was ends the
- * name. */
+ * the ledger is loaded again. R11: as in node/engine, a history that is shorter than it was ends
+ * the name. */
 #include "node.h"
 
 #include <inttypes.h>
@@ -162,8 +162,8 @@ static void compare_history(struct world *w, struct sim_node *n)
     } else if (empty) {
         n->store.node_ref = dice_uuid(&w->dice);
         n->identity = world_identity_new(w, &n->store.node_ref, n->seat);
-        world_trace(w, "%c: a new node %02x%02x", (char)('A' + n->seat),
-                    n->store.node_ref.bytes[0], n->store.node_ref.bytes[1]);
+        world_trace(w, "%c: a new node %02x%02x", (char)('A' + n->seat), n->store.node_ref.bytes[0],
+                    n->store.node_ref.bytes[1]);
     }
     n->rename_due = false;
 }
@@ -248,8 +248,8 @@ void node_kill(struct world *w, struct sim_node *n)
     bool landed = false;
 
     if (n->committing && n->ledger)
-        landed = sim_store_abandon(&n->store, &w->dice, ledger_changes(n->ledger),
-                                   n->ceiling_asked_ms);
+        landed =
+            sim_store_abandon(&n->store, &w->dice, ledger_changes(n->ledger), n->ceiling_asked_ms);
     world_trace(w, "%c: is killed%s", (char)('A' + n->seat),
                 !n->committing ? ""
                 : landed       ? ", its commit lands"
@@ -269,12 +269,14 @@ static void crash(struct world *w, struct sim_node *n)
 }
 
 /* A restart sets the clock to its ceiling, up to LEDGER_CLOCK_AHEAD_MS ahead. Many in a row would
- * lead it out of MAX_CLOCK_SKEW, where R10 promises nothing. */
+ * lead it out of MAX_CLOCK_SKEW, where R10 promises nothing. (Behind it is by a quarter at most.)
+ */
 bool node_may_restart(const struct world *w, const struct sim_node *n)
 {
     int64_t ahead_ms = n->clock.now_ms - SIM_EPOCH_MS - w->now_ms;
 
-    return w->plan.clocks_wild || ahead_ms < w->plan.skew_max_ms / 2 - LEDGER_CLOCK_AHEAD_MS;
+    return w->plan.clocks_wild ||
+           ahead_ms < w->plan.skew_max_ms * 3 / 4 - LEDGER_CLOCK_AHEAD_MS - 100;
 }
 
 static bool crashes_now(struct world *w, const struct sim_node *n)
@@ -283,7 +285,8 @@ static bool crashes_now(struct world *w, const struct sim_node *n)
            node_may_restart(w, n);
 }
 
-/* ---- the disk --------------------------------------------------------------------------------- */
+/* ---- the disk ---------------------------------------------------------------------------------
+ */
 
 void node_backup(struct sim_node *n)
 {
@@ -360,11 +363,12 @@ static struct uuid subject_of(const struct ledger_event *e)
 
 static void trace_page(struct world *w, const struct ledger_page *p)
 {
-    world_trace(w, "      page %" PRIu64 "…%" PRIu64 "%s: W %" PRId64 ", seen %" PRIu64
-                   ", %zu leases, %zu moves, %zu nodes, %zu entitlements%s",
+    world_trace(w,
+                "      page %" PRIu64 "…%" PRIu64 "%s: W %" PRId64 ", seen %" PRIu64
+                ", %zu leases, %zu moves, %zu nodes, %zu entitlements%s",
                 p->since, p->upto, p->complete ? " complete" : "", p->watermark_ms - SIM_EPOCH_MS,
-                p->acknowledged, p->lease_count, p->move_count, p->node_count,
-                p->entitlement_count, p->closed ? ", closed" : "");
+                p->acknowledged, p->lease_count, p->move_count, p->node_count, p->entitlement_count,
+                p->closed ? ", closed" : "");
     for (size_t i = 0; i < p->move_count; i++)
         world_trace(w, "      move of %02x%02x: %02x%02x gave %02x%02x %" PRId64,
                     p->moves[i].scope_ref.bytes[0], p->moves[i].scope_ref.bytes[1],
@@ -384,9 +388,10 @@ static void trace_request(struct world *w, const struct sim_node *n, const struc
 {
     struct uuid subject = subject_of(&r->event);
     static const char *const names[LEDGER_EVENTS] = {
-        "tick",   "enrol", "prove",      "grant",     "renew", "release", "release all", "list",
-        "revoke", "origin delete", "origins delete", "purge", "install", "scopes", "introduce",
-        "meet",   "dismissed", "page", "merge", "give", "retire", "drain", "resume",
+        "tick",        "enrol",  "prove",     "grant",         "renew",          "release",
+        "release all", "list",   "revoke",    "origin delete", "origins delete", "purge",
+        "install",     "scopes", "introduce", "meet",          "dismissed",      "page",
+        "merge",       "give",   "retire",    "drain",         "resume",
     };
 
     if (!w->trace.lines)
@@ -455,9 +460,8 @@ static void committed(struct world *w, void *subject, uint64_t life)
         return;
     }
     n->committing = false;
-    enum err err =
-        sim_store_commit(&n->store, &w->dice, world_faulty(w), w->now_ms,
-                         ledger_changes(n->ledger), n->ceiling_asked_ms);
+    enum err err = sim_store_commit(&n->store, &w->dice, world_faulty(w) && node_may_restart(w, n),
+                                    w->now_ms, ledger_changes(n->ledger), n->ceiling_asked_ms);
     if (err == ERR_OK)
         finish(w, n);
     else

@@ -52,7 +52,7 @@ struct sim_node {
     int64_t boot_offset_ms; /* boot clock minus true time: changes when the machine restarts */
     int64_t drift_ppm;      /* of the boot clock */
     int64_t wall_error_max_ms;
-    bool dead;              /* stopped for good; an operator may replace the machine */
+    bool dead; /* stopped for good; an operator may replace the machine */
     bool process_up, clock_started, committing, woken, restarting;
     int64_t committing_since_ms;
     bool contacted;           /* R11: the peer was met, or waited for long enough */

@@ -53,9 +53,9 @@ static struct entitlement *draw_entitlement(struct world *w, size_t which)
     e->revision = ++o->revisions[which];
     snprintf(e->publisher, sizeof e->publisher, "acme");
     e->issued_ms = e->begins_ms = SIM_EPOCH_MS - 86400000;
-    e->ends_ms = now_ms + (dice_chance(&w->dice, 80)
-                               ? dice_between(&w->dice, 1000, w->plan.duration_ms)
-                               : (int64_t)86400000 * 365);
+    e->ends_ms =
+        now_ms + (dice_chance(&w->dice, 80) ? dice_between(&w->dice, 1000, w->plan.duration_ms)
+                                            : (int64_t)86400000 * 365);
     e->features[0] = draw_feature(w, which == 0 ? 0 : 2);
     if (both)
         e->features[1] = draw_feature(w, 1);
@@ -81,8 +81,7 @@ static void on_install(struct world *w, struct request *request)
 
     if (!request_certain(request)) {
         if (request->note == ERR_OK && !late)
-            world_after(w, dice_between(&w->dice, 100, 4000), install_again, NULL,
-                        request->sender);
+            world_after(w, dice_between(&w->dice, 100, 4000), install_again, NULL, request->sender);
     } else if (request->result.err != ERR_OK && !late) {
         world_fail(w, "R2: an entitlement is refused: %s", request->result.diag.text);
     } else {
@@ -242,8 +241,8 @@ void operator_retired(struct world *w, struct sim_node *n, const struct request 
             continue;
         one->state = IDENTITY_RETIRED;
         if (i == other->identity && !other->dead)
-            world_after(w, dice_between(&w->dice, 0, w->plan.skew_max_ms * 9 / 10),
-                        stop_for_good, other, i);
+            world_after(w, dice_between(&w->dice, 0, w->plan.skew_max_ms * 9 / 10), stop_for_good,
+                        other, i);
     }
     w->operator.retired++;
     w->operator.retired_closed += request->result.wait_ms == 0;
@@ -268,7 +267,8 @@ static void retire(struct world *w, struct sim_node *at, const struct uuid *node
     wire_send(w, request);
 }
 
-/* ---- drain ------------------------------------------------------------------------------------ */
+/* ---- drain ------------------------------------------------------------------------------------
+ */
 
 static void on_drain(struct world *w, struct request *request)
 {
@@ -301,8 +301,8 @@ static void retire_resumed(struct world *w, void *subject, uint64_t identity)
     struct sim_node *n = subject;
 
     w->operator.draining = false;
-    if (n->identity == identity && !n->dead && !w->operator.retiring && !w->healing &&
-        serves(world_other(w, n)))
+    if (n->identity == identity && !n->dead &&
+        !w->operator.retiring && !w->healing && serves(world_other(w, n)))
         retire(w, world_other(w, n), &w->identities[identity].node_ref);
 }
 
@@ -315,7 +315,7 @@ static void after_drain(struct world *w, void *subject, uint64_t identity)
     w->operator.draining = false;
     if (n->identity != identity || n->dead || w->operator.retiring || w->healing)
         return;
-    if (is_closed(w, n, identity) && dice_chance(&w->dice, 600)) {
+    if (is_closed(w, n, identity) && dice_chance(&w->dice, 750)) {
         retire(w, world_other(w, n), &w->identities[identity].node_ref);
     } else if (!is_closed(w, n, identity) && dice_chance(&w->dice, 600)) {
         w->operator.draining = true;
@@ -329,7 +329,8 @@ static void after_drain(struct world *w, void *subject, uint64_t identity)
     }
 }
 
-/* ---- incidents -------------------------------------------------------------------------------- */
+/* ---- incidents --------------------------------------------------------------------------------
+ */
 
 static void mend_wire(struct world *w, void *subject, uint64_t number)
 {
@@ -347,14 +348,17 @@ static void cut_wire(struct world *w)
         return;
     w->cut[0][1] = ways != 0;
     w->cut[1][0] = ways != 1;
-    world_trace(w, "the wire is cut%s", ways == 0 ? " from B to A" : ways == 1 ? " from A to B" : "");
+    world_trace(w, "the wire is cut%s",
+                ways == 0   ? " from B to A"
+                : ways == 1 ? " from A to B"
+                            : "");
     world_after(w, dice_between(&w->dice, 200, dice_chance(&w->dice, 500) ? 4000 : 40000),
                 mend_wire, NULL, 0);
 }
 
 static void kill_node(struct world *w, struct sim_node *n)
 {
-    if (!n->process_up)
+    if (!n->process_up || !node_may_restart(w, n))
         return;
     node_kill(w, n);
     node_restart_after(w, n, dice_between(&w->dice, 1, dice_chance(&w->dice, 500) ? 2000 : 30000));
@@ -389,9 +393,10 @@ static void lose_disk(struct world *w, struct sim_node *n, enum incident inciden
     default:
         node_wipe(w, n, incident == INCIDENT_LOSE_ALL);
     }
-    node_restart_after(w, n, incident == INCIDENT_DISK
-                                 ? 1
-                                 : dice_between(&w->dice, 1, dice_chance(&w->dice, 500) ? 500 : 20000));
+    node_restart_after(w, n,
+                       incident == INCIDENT_DISK
+                           ? 1
+                           : dice_between(&w->dice, 1, dice_chance(&w->dice, 500) ? 500 : 20000));
 }
 
 /* Of the other one it must be certain that it goes on: both at once is another incident. */
@@ -403,7 +408,8 @@ static bool other_goes_on(struct world *w, const struct sim_node *n)
            w->identities[other->identity].state == IDENTITY_LIVE && !other->rename_due;
 }
 
-/* A backup that is of this node, and older than what it has: it must differ, or nothing was lost. */
+/* A backup that is of this node, and older than what it has: it must differ, or nothing was lost.
+ */
 static bool has_older(const struct sim_node *n)
 {
     return n->backup.taken && (!uuid_equal(&n->backup.node_ref, &n->store.node_ref) ||
@@ -460,14 +466,13 @@ static void happen(struct world *w, enum incident incident, struct sim_node *n)
 {
     struct sim_node *other = world_other(w, n);
     bool old = incident == INCIDENT_RESTORE || incident == INCIDENT_DISK;
-    bool unnoticed =
-        incident == INCIDENT_DISK && (!lags_behind(n, other) || other->committing);
+    bool unnoticed = incident == INCIDENT_DISK && (!lags_behind(n, other) || other->committing);
 
     if (incident == INCIDENT_CUT) {
         cut_wire(w);
         return;
     }
-    if (n->dead || w->calm || !node_may_restart(w, n) || w->operator.retiring || w->operator.draining)
+    if (n->dead || w->calm || w->operator.retiring || w->operator.draining)
         return;
     if (incident == INCIDENT_KILL) {
         kill_node(w, n);
@@ -481,7 +486,8 @@ static void happen(struct world *w, enum incident incident, struct sim_node *n)
         (!serves(other) || !serves(n)))
         return;
     w->operator.identity_changes++;
-    if (incident != INCIDENT_DISK && dice_chance(&w->dice, 500)) { /* what it decides is not heard */
+    if (incident != INCIDENT_DISK &&
+        dice_chance(&w->dice, 500)) { /* what it decides is not heard */
         cut_wire(w);
         world_after(w, dice_between(&w->dice, 200, 10000), strike, n,
                     n->identity * INCIDENTS + incident);
@@ -510,7 +516,8 @@ static void suffer(struct world *w, void *subject, uint64_t number)
     world_after(w, dice_between(&w->dice, 100, 2 * w->plan.incident_every_ms), suffer, NULL, 0);
 }
 
-/* ---- mending ---------------------------------------------------------------------------------- */
+/* ---- mending ----------------------------------------------------------------------------------
+ */
 
 /* The partner that n counts is gone, and somebody must say so. */
 static void retire_partner_of(struct world *w, struct sim_node *n)
@@ -561,13 +568,16 @@ static void mend_unfilled(struct world *w, struct sim_node *n)
     struct sim_node *other = world_other(w, n);
 
     if (has_history(other)) {
-        if (n->worker.refused_here == ERR_PEER_UNKNOWN || n->worker.refused_there == ERR_PEER_UNKNOWN)
+        if (n->worker.refused_here == ERR_PEER_UNKNOWN ||
+            n->worker.refused_there == ERR_PEER_UNKNOWN)
             retire_partner_of(w, other);
         return;
     }
     bool lost_too = !other->dead && other->ledger && !node_filled(other);
-    if (lost_too && !w->operator.retiring && !w->cut[0][1] && !w->cut[1][0] &&
-        (has_former(n) || has_former(other)) && (has_former(n) || !has_former(other)))
+    if (lost_too &&
+        !w->operator.retiring && !w->cut[0][1] && !w->cut[1][0] &&(has_former(n) ||
+                                                                   has_former(other)) &&
+        (has_former(n) || !has_former(other)))
         retire(w, n, &(struct uuid){ { 0 } });
 }
 

@@ -23,7 +23,7 @@ enum incident {
     INCIDENT_DEAD,        /* the machine is, for good */
     INCIDENT_RETIRE_LIVE, /* wrongly; the node is stopped soon after */
     INCIDENT_DRAIN,
-    INCIDENT_BOTH_LOST,   /* R11: only an operator can start again */
+    INCIDENT_BOTH_LOST, /* R11: only an operator can start again */
     INCIDENTS
 };
 
@@ -33,10 +33,10 @@ struct operator
     enum seat_return on_release[SIM_SCOPES], on_revoke[SIM_SCOPES];
     int64_t revisions[SIM_ENTITLEMENTS];
     struct entitlement *newest[SIM_ENTITLEMENTS];
-    bool installing;   /* one at a time, until it is certain */
-    bool retiring;     /* one at a time */
-    bool draining;     /* … */
-    size_t drained;    /* seat */
+    bool installing; /* one at a time, until it is certain */
+    bool retiring;   /* one at a time */
+    bool draining;   /* … */
+    size_t drained;  /* seat */
     unsigned identity_changes;
     uint64_t retired, retired_closed;
 };

@@ -311,8 +311,9 @@ static int compare_revisions(const void *a, const void *b)
 {
     const struct entitlement_row *x = a, *y = b;
 
-    return x->entitlement->revision < y->entitlement->revision ? -1
-           : x->entitlement->revision > y->entitlement->revision;
+    return x->entitlement->revision < y->entitlement->revision
+               ? -1
+               : x->entitlement->revision > y->entitlement->revision;
 }
 
 /* As store_load(): revisions rising. */

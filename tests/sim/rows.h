@@ -36,8 +36,9 @@ void rows_check_batch(const struct rows *rows, const struct ledger_changes *chan
 /* Applies a checked batch; ceiling_ms 0: as it is. */
 void rows_apply(struct rows *rows, const struct ledger_changes *changes, int64_t ceiling_ms);
 
-/* R11, as store_rename() and store_wipe() in node/store/store.h document them. present: the database's
- * node_ref, nil if it is a new one; former: whom the new one names as its former self. */
+/* R11, as store_rename() and store_wipe() in node/store/store.h document them. present: the
+ * database's node_ref, nil if it is a new one; former: whom the new one names as its former self.
+ */
 void rows_rename(struct rows *rows, const struct uuid *present, const struct uuid *former);
 void rows_wipe(struct rows *rows, const struct uuid *partner);
 

@@ -21,8 +21,8 @@ struct options {
 };
 
 static const char *const incident_names[INCIDENTS] = {
-    "cut",         "kill",  "restore",  "disk", "empty", "lose-all", "dead",
-    "retire-live", "drain", "both-lost",
+    "cut",      "kill", "restore",     "disk",  "empty",
+    "lose-all", "dead", "retire-live", "drain", "both-lost",
 };
 
 static bool take_number(const char *text, uint64_t *out)
@@ -124,7 +124,10 @@ static int64_t seconds_now(void)
 /* Every jobs-th seed from `first` on, to the end or until the time is over. Writes its sum. */
 static void run_job(struct options *o, unsigned job, int64_t until_s, int out)
 {
-    struct { uint64_t seeds; struct world_summary sum; } done = { 0 };
+    struct {
+        uint64_t seeds;
+        struct world_summary sum;
+    } done = { 0 };
 
     for (uint64_t i = job; o->hours > 0 ? seconds_now() < until_s : i < o->seeds; i += o->jobs) {
         o->world.seed = o->from + i;
@@ -145,8 +148,8 @@ static void say(const struct options *o, uint64_t seeds, const struct world_summ
 {
     printf("%" PRIu64 " seeds from %" PRIu64 ": %" PRIu64 " steps, %" PRIu64 " batches, %" PRIu64
            " crashes, %" PRIu64 " loads, %" PRIu64 " pages, %" PRIu64 " nodes, %" PRIu64
-           " retirements (%" PRIu64 " without a wait), %" PRIu64 " leases told, %" PRIu64 " checks in %" PRId64
-           " s: no rule broken\n",
+           " retirements (%" PRIu64 " without a wait), %" PRIu64 " leases told, %" PRIu64
+           " checks in %" PRId64 " s: no rule broken\n",
            seeds, o->from, s->steps, s->batches, s->crashes, s->reloads, s->pages, s->identities,
            s->retired, s->closed, s->told, s->checks, seconds);
 }
@@ -156,7 +159,10 @@ static void say(const struct options *o, uint64_t seeds, const struct world_summ
 static int run_jobs(struct options *o)
 {
     int64_t began_s = seconds_now(), until_s = began_s + (int64_t)(o->hours * 3600);
-    struct { uint64_t seeds; struct world_summary sum; } done, total = { 0 };
+    struct {
+        uint64_t seeds;
+        struct world_summary sum;
+    } done, total = { 0 };
     pid_t pids[JOBS_MAX];
     int pipes[JOBS_MAX][2];
     int failed = 0;
@@ -191,8 +197,9 @@ int main(int argc, char **argv)
     (void)argc;
     must(mallopt(M_MMAP_THRESHOLD, 64 << 20) && mallopt(M_TRIM_THRESHOLD, 256 << 20));
     if (!read_options(argv, &options)) {
-        fprintf(stderr, "usage: %s --seed N | --seeds COUNT | --seeds A..B | --hours H  [--from N] "
-                        "[--jobs N] [--without INCIDENT] [--verbose]\n",
+        fprintf(stderr,
+                "usage: %s --seed N | --seeds COUNT | --seeds A..B | --hours H  [--from N] "
+                "[--jobs N] [--without INCIDENT] [--verbose]\n",
                 argv[0]);
         return 2;
     }

@@ -25,7 +25,8 @@ static const char *lease_difference(const struct ledger *la, const struct ledger
     struct lease_row y = lease_to_row(lb, b);
     if (!uuid_equal(&x.origin_ref, &y.origin_ref) || !uuid_equal(&x.scope_ref, &y.scope_ref))
         return differ(diag, "lease %s belongs to another", ref);
-    if (x.generation != y.generation || x.count != y.count || x.state != y.state || x.shared != y.shared || x.seq != y.seq)
+    if (x.generation != y.generation || x.count != y.count || x.state != y.state ||
+        x.shared != y.shared || x.seq != y.seq)
         return differ(diag, "lease %s: count, state, shared or seq differ", ref);
     if (x.created_ms != y.created_ms || x.duration_ms != y.duration_ms ||
         x.expires_ms != y.expires_ms || x.ended_ms != y.ended_ms ||
@@ -50,8 +51,7 @@ static const struct move *find_move(const struct ledger *l, const struct scope *
 }
 
 static const char *moves_difference(const struct ledger *la, const struct ledger *lb,
-                                    const struct scope *a, const struct scope *b,
-                                    struct diag *diag)
+                                    const struct scope *a, const struct scope *b, struct diag *diag)
 {
     if (a->moves.count != b->moves.count)
         return differ(diag, "%zu moves here, %zu there", a->moves.count, b->moves.count);
@@ -109,12 +109,11 @@ static const char *origin_difference(const struct ledger *lb, const struct origi
 
 static bool same_node(const struct node_row *a, const struct node_row *b)
 {
-    return a->retired == b->retired && a->drained == b->drained &&
-           uuid_equal(&a->heir, &b->heir) && a->retired_ms == b->retired_ms &&
-           a->wait_ms == b->wait_ms && a->longest_ms == b->longest_ms && a->seq == b->seq &&
-           a->partner == b->partner && a->closed == b->closed &&
-           a->watermark_ms == b->watermark_ms && a->acknowledged == b->acknowledged &&
-           a->cursor == b->cursor;
+    return a->retired == b->retired && a->drained == b->drained && uuid_equal(&a->heir, &b->heir) &&
+           a->retired_ms == b->retired_ms && a->wait_ms == b->wait_ms &&
+           a->longest_ms == b->longest_ms && a->seq == b->seq && a->partner == b->partner &&
+           a->closed == b->closed && a->watermark_ms == b->watermark_ms &&
+           a->acknowledged == b->acknowledged && a->cursor == b->cursor;
 }
 
 static const char *node_difference(const struct ledger *la, const struct ledger *lb,
@@ -160,7 +159,8 @@ const char *twin_difference(const struct ledger *a, const struct ledger *b, stru
     return why;
 }
 
-/* ---- two nodes (I3) --------------------------------------------------------------------------- */
+/* ---- two nodes (I3) ---------------------------------------------------------------------------
+ */
 
 static const struct lease_row *other_lease(const struct rows *rows, const struct lease_row *row)
 {
@@ -224,9 +224,9 @@ static const char *moves_differ(const struct rows *a, const struct rows *b, stru
         bool found = false;
         for (size_t j = 0; j < b->moves.count; j++) {
             const struct move_row *y = &b->moves.items[j];
-            found = found || (uuid_equal(&x->scope_ref, &y->scope_ref) &&
-                              uuid_equal(&x->giver, &y->giver) &&
-                              uuid_equal(&x->receiver, &y->receiver) && x->moved == y->moved);
+            found = found ||
+                    (uuid_equal(&x->scope_ref, &y->scope_ref) && uuid_equal(&x->giver, &y->giver) &&
+                     uuid_equal(&x->receiver, &y->receiver) && x->moved == y->moved);
         }
         if (!found)
             return differ(diag, "a move of %" PRId64 " is not known to both", x->moved);
@@ -245,10 +245,10 @@ static const char *entitlements_differ(const struct rows *a, const struct rows *
         bool found = false;
         for (size_t j = 0; j < b->entitlements.count; j++) {
             const struct entitlement_row *y = &b->entitlements.items[j];
-            found = found || (memcmp(x->entitlement->sha256, y->entitlement->sha256,
-                                     sizeof x->entitlement->sha256) == 0 &&
-                              uuid_equal(&x->minter, &y->minter) &&
-                              x->installed_ms == y->installed_ms);
+            found =
+                found || (memcmp(x->entitlement->sha256, y->entitlement->sha256,
+                                 sizeof x->entitlement->sha256) == 0 &&
+                          uuid_equal(&x->minter, &y->minter) && x->installed_ms == y->installed_ms);
         }
         if (!found)
             return differ(diag, "revision %" PRId64 " or its minter differs",

@@ -5,7 +5,8 @@
 #include "ledger/ledger.h"
 
 #define SIM_ITEMS_MAX 4
-#define FROM_OUTSIDE  SIZE_MAX /* clients and operators: the wire between the nodes is not theirs */
+#define FROM_OUTSIDE  SIZE_MAX /* clients and operators: the wire between the nodes is not theirs  \
+                                */
 
 struct world;
 struct sim_node;
@@ -32,7 +33,7 @@ struct request {
     int64_t told_before_ms;      /* the latest time that identity had told when it was sent … */
     size_t told_before_by;       /* … or rather the one that had the seat then */
     int64_t before_ms[SIM_ITEMS_MAX]; /* latest `expires` anybody had decided, per lease told */
-    struct uuid receiver;        /* of a call between nodes: for this one alone; nil: for any */
+    struct uuid receiver; /* of a call between nodes: for this one alone; nil: for any */
     size_t sender;
     uint64_t life, session;      /* of the sending process; of its database session */
     size_t slots[SIM_ITEMS_MAX]; /* the sender's notes */

@@ -170,7 +170,6 @@ static void merge(struct world *w, struct sim_node *n, struct sim_page *page, ui
     wire_send(w, r);
 }
 
-
 static void arrive_late(struct world *w, void *subject, uint64_t seat)
 {
     struct sim_page *page = subject;

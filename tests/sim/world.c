@@ -55,7 +55,8 @@ bool world_faulty(const struct world *w)
     return !w->healing && !w->calm;
 }
 
-/* ---- failing ---------------------------------------------------------------------------------- */
+/* ---- failing ----------------------------------------------------------------------------------
+ */
 
 static void print_failure(const struct world *w)
 {
@@ -114,7 +115,8 @@ static void on_abort(int number)
     _Exit(1);
 }
 
-/* ---- the plan of a run ------------------------------------------------------------------------ */
+/* ---- the plan of a run ------------------------------------------------------------------------
+ */
 
 /* Each run has its own mixture of faults: some have none of a kind, some have many. */
 static unsigned some(struct world *w, unsigned most)
@@ -127,7 +129,7 @@ static void draw_plan(struct world *w, unsigned without)
     struct plan *p = &w->plan;
 
     p->duration_ms = dice_between(&w->dice, 20000, 120000);
-    p->skew_max_ms = dice_between(&w->dice, 4000, 14000);
+    p->skew_max_ms = dice_between(&w->dice, 3000, dice_chance(&w->dice, 500) ? 5000 : 14000);
     p->clocks_wild = dice_chance(&w->dice, 80);
     p->policy_varies = dice_chance(&w->dice, 300);
     p->deletes = dice_chance(&w->dice, 300);
@@ -176,7 +178,8 @@ static void make_node(struct world *w, size_t seat, int64_t lease_max_ms)
     node_start(w, n);
 }
 
-/* ---- running ---------------------------------------------------------------------------------- */
+/* ---- running ----------------------------------------------------------------------------------
+ */
 
 static void run_until(struct world *w, int64_t end_ms)
 {
@@ -216,16 +219,16 @@ static void mend(struct world *w)
 
     while (!operator_content(w)) {
         if (w->now_ms > patience_ms)
-            world_fail(w, "I4: the nodes do not come together: A is %s (%s here, %s there), B is %s "
-                       "(%s here, %s there)",
-                       w->nodes[0].ledger ? self_state_name(ledger_pair(w->nodes[0].ledger).self)
-                                          : "down",
-                       err_info(w->nodes[0].worker.refused_here)->code,
-                       err_info(w->nodes[0].worker.refused_there)->code,
-                       w->nodes[1].ledger ? self_state_name(ledger_pair(w->nodes[1].ledger).self)
-                                          : "down",
-                       err_info(w->nodes[1].worker.refused_here)->code,
-                       err_info(w->nodes[1].worker.refused_there)->code);
+            world_fail(
+                w,
+                "I4: the nodes do not come together: A is %s (%s here, %s there), B is %s "
+                "(%s here, %s there)",
+                w->nodes[0].ledger ? self_state_name(ledger_pair(w->nodes[0].ledger).self) : "down",
+                err_info(w->nodes[0].worker.refused_here)->code,
+                err_info(w->nodes[0].worker.refused_there)->code,
+                w->nodes[1].ledger ? self_state_name(ledger_pair(w->nodes[1].ledger).self) : "down",
+                err_info(w->nodes[1].worker.refused_here)->code,
+                err_info(w->nodes[1].worker.refused_there)->code);
         operator_mend(w);
         run_until(w, w->now_ms + 500);
     }
@@ -300,7 +303,7 @@ struct world_summary world_run(const struct world_options *options)
         trace_start(&w->trace);
     w->dice.state = options->seed;
     draw_plan(w, options->without);
-    int64_t lease_max_ms = dice_between(&w->dice, 2000, 24000);
+    int64_t lease_max_ms = dice_between(&w->dice, 2000, dice_chance(&w->dice, 700) ? 20000 : 40000);
     make_node(w, 0, lease_max_ms);
     make_node(w, 1, lease_max_ms);
     operator_start(w);

@@ -36,10 +36,10 @@ struct identity {
 /* What may happen in this run (swarm testing: each seed has its own mixture). */
 struct plan {
     int64_t duration_ms, skew_max_ms;
-    bool clocks_wild;    /* beyond MAX_CLOCK_SKEW; then nothing that R10 bounds with it */
-    bool policy_varies;  /* at_expiry changes from revision to revision */
-    bool deletes;        /* of origins */
-    unsigned incidents;  /* bits: 1 << enum incident */
+    bool clocks_wild;   /* beyond MAX_CLOCK_SKEW; then nothing that R10 bounds with it */
+    bool policy_varies; /* at_expiry changes from revision to revision */
+    bool deletes;       /* of origins */
+    unsigned incidents; /* bits: 1 << enum incident */
     int64_t incident_every_ms;
     int64_t poll_max_ms; /* pause between two looks at the peer's changes */
     bool eager;          /* a peer with news answers a waiting long poll */
@@ -54,7 +54,8 @@ struct world {
     struct plan plan;
     struct wire_faults wire;
     bool cut[SIM_SEATS][SIM_SEATS]; /* from, to */
-    bool calm; /* nothing else goes wrong: somebody put back a whole disk and waits for the contact */
+    bool calm; /* nothing else goes wrong: somebody put back a whole disk and waits for the contact
+                */
     struct sim_node nodes[SIM_SEATS];
     struct identity identities[SIM_IDENTITIES_MAX];
     size_t identity_count;
@@ -92,6 +93,6 @@ bool world_faulty(const struct world *world); /* may anything go wrong now? */
 
 #define world_trace(world, ...)                                                                    \
     do {                                                                                           \
-        if ((world)->trace.lines)                                                                      \
+        if ((world)->trace.lines)                                                                  \
             trace_line(&(world)->trace, (world)->now_ms, __VA_ARGS__);                             \
     } while (0)
