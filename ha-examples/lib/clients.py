@@ -36,8 +36,9 @@ import uuid
 
 REQUEST_SECONDS = 5  # a node that has not answered by then has lost this request
 NODES = ("primary", "secondary")
-RENEW_SHARE = 0.6  # of what a machine does while it holds leases …
-RELEASE_SHARE = 0.06  # … of which this is a release. While a node is away, seats given back wait
+RENEW_SHARE = 0.6  # of what a machine does while it holds leases: it renews …
+RELEASE_SHARE = 0.04  # … it releases; while a node is away, seats given back wait
+ABANDON_SHARE = 0.06  # … it forgets a lease, as a machine does that is switched off
 PAUSE_SECONDS = 0.02  # between refusals: ask again, but do not spin
 NEVER = threading.Event()
 CUT_OFF = (OSError, http.client.HTTPException, ssl.SSLError)
@@ -152,7 +153,7 @@ class Machine:
         self.keep, self.duration = keep, duration
         self.random = random.Random(f"{seed} {number}")
         self.channels = {node: Channel(pair, node) for node in NODES}
-        self.held = {}
+        self.held, self.abandoned = {}, []
         self.expired = 0  # leases that it let run out
         self.given_up = 0  # requests that no node answered in time
         self.stopping = threading.Event()
@@ -256,11 +257,18 @@ class Machine:
         call = ("release", "DELETE", f"/v1/leases/{held.ref}", body)
         return self.anywhere(held.ends, *call, first=node, ref=held.ref)
 
+    def abandon(self, held):
+        """It runs out by itself; until then it is the machine's."""
+        self.abandoned.append(self.held.pop(held.ref))
+        return True
+
     def forget_expired(self):
         now = time.monotonic()
-        for ref in [ref for ref, held in self.held.items() if held.ends <= now]:
-            del self.held[ref]
-            self.expired += 1
+        over = [held for held in (*self.held.values(), *self.abandoned) if held.ends <= now]
+        for held in over:
+            self.held.pop(held.ref, None)
+        self.abandoned = [held for held in self.abandoned if held.ends > now]
+        self.expired += len(over)
 
     def step(self):
         """One thing that a machine does, by chance."""
@@ -268,7 +276,11 @@ class Machine:
         choice = self.random.random()
         if self.held and (choice < RENEW_SHARE or len(self.held) >= self.keep):
             held = self.random.choice(list(self.held.values()))
-            return self.release(held) if choice < RELEASE_SHARE else self.renew(held)
+            if choice < RELEASE_SHARE:
+                return self.release(held)
+            if choice < RELEASE_SHARE + ABANDON_SHARE:
+                return self.abandon(held)
+            return self.renew(held)
         return self.acquire()
 
     def work(self, pause):

@@ -1,5 +1,6 @@
 -- What two nodes that have exchanged everything must have in common (I3), one line a row. Left out:
--- change numbers, which each node gives out itself, and what a node knows for itself alone.
+-- change numbers, which each node gives out itself, and what a node knows for itself alone. ledgers.py
+-- compares two of these.
 SELECT 'lease ' || (to_jsonb(one) - 'seq')::text FROM lease AS one
 UNION ALL
 SELECT 'origin ' || (to_jsonb(one) - 'seq')::text FROM origin AS one

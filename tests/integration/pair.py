@@ -13,6 +13,8 @@ import jose
 
 sys.path.insert(0, os.path.join(ROOT, "ha-examples", "lib"))
 
+import ledgers  # noqa: E402
+
 # Sanitizers make a node several times slower: what is promised in seconds is promised without them.
 SLOWNESS = 10 if any(f"/{name}/" in NODE for name in ("asan", "tsan")) else 1
 PAIR_SECONDS = 30 if SLOWNESS == 1 else 120  # deadlines are for hangs
@@ -84,24 +86,22 @@ class Pair:
             node.wait_ready(seconds)
             wait_peer(node, "connected", seconds)
 
-    def ledger(self, node):
+    @staticmethod
+    def ledger(node):
         """The rows that both must have in common."""
         with open(LEDGER_SQL, encoding="utf-8") as file:
-            return node.cluster.sql(file.read(), node.database)
+            return [row for (row,) in node.cluster.sql(file.read(), node.database)]
 
     def wait_equal(self, seconds=PAIR_SECONDS):
         """I3. Returns the rows."""
-        told = []
+        told, found = [], []
 
         def equal():
             told[:] = [self.ledger(node) for node in self.both]
-            return told[0] == told[1]
+            found[:] = ledgers.differences(*told)
+            return not found
 
-        def difference():
-            one, two = (set(rows) for rows in told)
-            return f"equal ledgers; only primary: {one - two}; only secondary: {two - one}"
-
-        wait_until(equal, seconds, difference)
+        wait_until(equal, seconds, lambda: f"equal ledgers; {found}")
         return told[0]
 
     # ---- seats ----

@@ -1,5 +1,6 @@
 """The judge of ha-examples notices what it is there for (no node is needed)."""
 
+import json
 import os
 import sys
 
@@ -9,6 +10,7 @@ from cluster import ROOT
 
 sys.path.insert(0, os.path.join(ROOT, "ha-examples", "lib"))
 
+import ledgers  # noqa: E402  pylint: disable=wrong-import-position
 import judge  # noqa: E402  pylint: disable=wrong-import-position
 
 
@@ -124,6 +126,25 @@ def test_a_retired_node_decides_nothing():
     span = (granted("a", 0, seconds=60), mark("retired primary", 1), mark("up primary", 9))
     assert not problems(*span, told("renew", "a", 2, 503))
     assert "retired" in problems(*span, told("renew", "a", 2, expires_in=60.0))[0]
+
+
+def row(ref="a", home="h", state=0, expires_ms=1000):
+    text = {"lease_ref": ref, "home": home, "state": state, "expires_ms": expires_ms}
+    return "lease " + json.dumps(text)
+
+
+def test_ledgers_are_compared_row_by_row():
+    def differ(one, two, now_ms=500):
+        return ledgers.differences(one, two, now_ms)
+
+    assert not differ([row("a"), row("b")], [row("b"), row("a")])
+    assert differ([row("a")], [row("a", expires_ms=1001)])
+    assert differ([row("a")], [row("a", state=1)], 2000), "also when it is over"
+    assert differ([row("a")], [])
+    assert differ([], [row("a", state=1)]), "ended, but somebody may still use its token"
+    assert differ([row("a", state=0)], [], 2000), "over, but not ended"
+    assert not differ([row("a", state=4)], [], 2000)
+    assert differ(['origin {"origin_ref": "a"}'], [], 2000)
 
 
 def test_a_log_without_leases_proves_nothing():
