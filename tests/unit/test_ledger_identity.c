@@ -127,6 +127,53 @@ static void r8_a_newcomer_acknowledges_what_was_before_it(void **state)
     assert_false(a.result.usable); /* but nothing from then on */
 }
 
+/* R6: a seat that came back with the former partner's word stays back. */
+static void r8_a_newcomer_unsettles_nothing(void **state)
+{
+    PAIR(a, b);
+    NEW_NODE(c, 3);
+    (void)state;
+
+    pair_install(&a, &b, &(struct ent_spec){ SEATS(10) });
+    grant(&a, 1);
+    pair_settle(&a, &b);
+    assert_ok(&a, story_release(&a, ANN, 1, NULL));
+    pair_settle(&a, &b);
+    assert_ok(&a, story_retire(&a, PEER));
+    assert_free(&a, 1, 5);
+    struct node_introduction c_is = story_introduction(&c);
+    assert_ok(&a, story_meet(&a, &c_is));
+    assert_free(&a, 1, 5);
+    assert_int_equal(scope_now(&a, 1).waiting, 0);
+}
+
+/* Credits went to and fro before; told row by row, none may seem to have been given away before it
+ * was had (R2). */
+static void r8_a_newcomer_is_refilled_row_by_row(void **state)
+{
+    for (size_t limit = 1; limit <= 5; limit++) {
+        PAIR(a, b);
+        pair_install(&a, &b, &(struct ent_spec){ SEATS(12) });
+        for (unsigned round = 0; round < 3; round++) {
+            assert_ok(&b, story_give(&b, 1, 1, 3));
+            pair_tell(&b, &a);
+            grant(&b, 10 + round); /* rows between */
+            pair_settle(&a, &b);
+            assert_ok(&a, story_give(&a, 1, 2, 2));
+            grant(&a, 20 + round);
+            pair_settle(&a, &b);
+        }
+        assert_ok(&a, story_retire(&a, 2));
+        NEW_NODE(c, 3);
+        assert_int_equal(pair_meet(&c, &a), ERR_OK);
+        pair_tell_by(&a, &c, limit);
+        assert_state(&c, SELF_SERVING);
+        pair_settle(&a, &c);
+        assert_same(&a, &c);
+    }
+    (void)state;
+}
+
 /* ---- who is refused ---------------------------------------------------------------------------
  */
 
@@ -162,7 +209,8 @@ static void r11_a_stranger_is_refused_while_a_partner_counts(void **state)
     (void)state;
 
     pair_install(&a, &b, &(struct ent_spec){ SEATS(10) });
-    assert_int_equal(pair_meet(&c, &a), ERR_PEER_UNKNOWN);
+    struct node_introduction c_is = story_introduction(&c);
+    assert_err(&a, ERR_PEER_UNKNOWN, story_meet(&a, &c_is));
     assert_partner(&a, 2);
     /* the answer says who it is, but also whom it counts */
     struct node_introduction a_is = a.result.introduction;
@@ -429,7 +477,8 @@ static void r11_both_lost_theirs(void **state)
         assert_int_equal(pair_meet(&a, &b), ERR_NODE_UNFILLED);
         assert_int_equal(pair_meet(&b, &a), ERR_NODE_UNFILLED);
         /* only an operator can say that nobody knows better */
-        assert_ok(&a, story_retire(&a, 0));
+        assert_ok(&a, story_retire(&a, client ? 0 : 2)); /* its former self with it */
+        assert_int_equal(a.result.affected, 2);
         assert_int_equal(a.result.wait_ms, a.now_ms + WAIT_MS);
         assert_state(&a, SELF_SERVING);
         assert_ok(&a, story_renew(&a, ANN, 1, NULL)); /* from what it has */
@@ -492,6 +541,8 @@ int main(void)
         cmocka_unit_test(r11_a_new_node_is_refilled_by_one_with_a_history),
         cmocka_unit_test(r11_a_registered_node_counts),
         cmocka_unit_test(r8_a_newcomer_acknowledges_what_was_before_it),
+        cmocka_unit_test(r8_a_newcomer_unsettles_nothing),
+        cmocka_unit_test(r8_a_newcomer_is_refilled_row_by_row),
         cmocka_unit_test(r11_itself_is_refused),
         cmocka_unit_test(r11_two_histories_are_refused),
         cmocka_unit_test(r11_a_stranger_is_refused_while_a_partner_counts),

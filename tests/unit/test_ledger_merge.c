@@ -81,10 +81,9 @@ static void r9_both_ended(void **state)
 }
 
 /* The client released it at b by b's slow clock, after a had let it expire. */
-static void r9_expiry_at_home_stands_above_all_other_ends(void **state)
+static void expire_and_release(bool home_tells_first)
 {
     PAIR(a, b);
-    (void)state;
 
     begin(&a, &b, &(struct ent_spec){ SEATS(4) });
     AUTO(ledger_page_free) struct ledger_page *old = pair_page(&b, &a, PAGE_ROWS_MAX);
@@ -97,9 +96,32 @@ static void r9_expiry_at_home_stands_above_all_other_ends(void **state)
     assert_true(row_here(&b)->ended_ms < row_here(&a)->ended_ms);
     a.now_ms += MINUTE;
     b.now_ms = a.now_ms;
+    pair_tell(home_tells_first ? &a : &b, home_tells_first ? &b : &a);
     pair_settle(&a, &b);
     assert_int_equal(row_here(&b)->state, LEASE_EXPIRED);
     assert_same(&a, &b);
+}
+
+static void r9_expiry_at_home_stands_above_all_other_ends(void **state)
+{
+    (void)state;
+    expire_and_release(true);
+    expire_and_release(false);
+}
+
+/* Who has never heard of it need not: it can neither be renewed nor adopted any more. */
+static void r9_what_began_and_ended_unheard_is_not_kept(void **state)
+{
+    PAIR(a, b);
+    (void)state;
+
+    pair_install(&a, &b, &(struct ent_spec){ SEATS(4) });
+    assert_ok(&b, story_grant(&b, ANN, LEASE(1, .duration_ms = HOUR)));
+    assert_ok(&b, story_release(&b, ANN, 1, NULL));
+    pair_wait(&a, &b, HOUR);
+    pair_settle(&a, &b);
+    assert_null(lease_row_of(&a, 1, 2));
+    assert_int_equal(scope_now(&b, 1).used, 0);
 }
 
 /* ---- R9: one reference granted at both --------------------------------------------------------
@@ -465,6 +487,7 @@ int main(void)
         cmocka_unit_test(r9_ended_beats_active),
         cmocka_unit_test(r9_both_ended),
         cmocka_unit_test(r9_expiry_at_home_stands_above_all_other_ends),
+        cmocka_unit_test(r9_what_began_and_ended_unheard_is_not_kept),
         cmocka_unit_test(r9_the_double_of_the_smaller_home_stands),
         cmocka_unit_test(r9_a_double_whose_other_is_over_is_not_superseded),
         cmocka_unit_test(r9_leases_of_other_requests_are_no_doubles),

@@ -42,6 +42,8 @@ static void r8_complete_page_states_what_is_behind_it(void **state)
     pair_install(&a, &b, &(struct ent_spec){ SEATS(10) });
     assert_ok(&b, story_prove(&b, MALLORY));
     pair_tell(&b, &a);
+    /* its scope is the last to get a number, and not told: both derive it */
+    assert_ok(&a, story_install(&a, &(struct ent_spec){ SEATS(12), .revision = 2 }));
     AUTO(ledger_page_free) struct ledger_page *page = pair_page(&a, &b, PAGE_ROWS_MAX);
     assert_true(page->complete && page->refilled && !page->fresh && !page->closed);
     assert_int_equal(page->now_ms, a.now_ms);
@@ -50,7 +52,8 @@ static void r8_complete_page_states_what_is_behind_it(void **state)
     assert_int_equal(page->acknowledged, ledger_seq(b.ledger));
     assert_int_equal(page->upto, ledger_seq(a.ledger));
     assert_ok(&b, story_merge(&b, page));
-    assert_int_equal(node_row_of(&b, 1)->acknowledged, ledger_seq(b.ledger));
+    assert_int_equal(node_row_of(&b, 1)->acknowledged, page->acknowledged);
+    assert_int_equal(node_row_of(&b, 1)->cursor, page->upto);
 }
 
 /* `seen` is what was merged here, not what is known to exist there. */
@@ -168,7 +171,7 @@ static void r8_late_and_repeated_pages_change_nothing(void **state)
 
     pair_install(&a, &b, &(struct ent_spec){ SEATS(10) });
     for (unsigned i = 0; i < 6; i++) {
-        pair_wait(&a, &b, MINUTE);
+        pair_wait(&a, &b, 2 * MINUTE);
         if (i < 3)
             grant_some(&a, 1 + i, 1);
         else
@@ -412,7 +415,9 @@ static void r8_good_page_of_every_kind_is_believed(void **state)
     (void)state;
 
     forge(&f, &a);
+    f.minted.usable = true; /* that is its minter's own business */
     assert_ok(&a, story_merge(&a, &f.page));
+    assert_false(a.rows.entitlements.items[0].usable);
     assert_int_equal(a.result.given, 3);
     assert_int_equal(scope_now(&a, 7).used, 2);
     assert_free(&a, 7, 3);
@@ -529,6 +534,48 @@ static void r7_only_its_home_lets_a_lease_expire(void **state)
     assert_err(&a, ERR_PAGE_REFUSED, story_merge(&a, &f.page));
     assert_int_equal(lease_row_of(&a, 1, 0)->state, LEASE_ACTIVE);
     entitlement_unref(f.entitlement);
+}
+
+/* R11: granted here again under a reference that was free again: but this node does not know. */
+static void r11_own_lease_of_a_later_life_is_unknown(void **state)
+{
+    struct forged f;
+    PAIR(a, b);
+    (void)state;
+
+    pair_install(&a, &b, &(struct ent_spec){ SEATS(4) });
+    grant_some(&a, 1, 1);
+    forge(&f, &a);
+    f.lease = *lease_row_of(&a, 1, 0);
+    f.lease.created_ms++;
+    f.lease.seq = f.page.upto;
+    assert_err(&a, ERR_HISTORY_LOST, story_merge(&a, &f.page));
+    entitlement_unref(f.entitlement);
+}
+
+/* R10: of two retirements of one node the stricter of each: whoever hears of both, in any order. */
+static void r10_two_retirements_of_one_node(void **state)
+{
+    for (int first = 0; first < 2; first++) {
+        struct forged f;
+        PAIR(a, b);
+        forge(&f, &a);
+        for (int i = 0; i < 2; i++) {
+            bool one = i == first;
+            f.node.heir = ref('N', one ? 1 : 2);
+            f.node.retired_ms = one ? NOON - DAY : NOON - 2 * DAY;
+            f.node.wait_ms = one ? NOON + DAY : NOON;
+            f.node.drained = one;
+            assert_ok(&a, story_merge(&a, &f.page));
+        }
+        const struct node_row *row = node_row_of(&a, 7);
+        assert_int_equal(row->heir.bytes[15], 1);
+        assert_int_equal(row->retired_ms, NOON - 2 * DAY);
+        assert_int_equal(row->wait_ms, NOON + DAY);
+        assert_false(row->drained);
+        entitlement_unref(f.entitlement);
+    }
+    (void)state;
 }
 
 static void r9_a_lease_is_of_one_thing_for_ever(void **state)
@@ -671,6 +718,8 @@ int main(void)
         cmocka_unit_test(refuses_r11_own_lease_that_is_unknown),
         cmocka_unit_test(refuses_r11_own_mint_that_is_unknown),
         cmocka_unit_test(r7_only_its_home_lets_a_lease_expire),
+        cmocka_unit_test(r11_own_lease_of_a_later_life_is_unknown),
+        cmocka_unit_test(r10_two_retirements_of_one_node),
         cmocka_unit_test(r9_a_lease_is_of_one_thing_for_ever),
         cmocka_unit_test(r2_a_scope_belongs_to_one_entitlement_whoever_says_so),
         cmocka_unit_test(r2_a_mint_in_use_does_not_give_way),

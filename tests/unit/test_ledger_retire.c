@@ -161,6 +161,45 @@ static void r10_missing_acknowledgements_wait(void **state)
     assert_int_equal(ledger_counts(a.ledger).leases, 0);
 }
 
+/* R5: an end may be acknowledged, and the record be needed still. */
+static void r10_records_outlast_the_wait(void **state)
+{
+    PAIR(a, b);
+    (void)state;
+
+    begin(&a, &b);
+    grant(&a, 1);
+    pair_settle(&a, &b);
+    assert_ok(&a, story_release(&a, ANN, 1, NULL));
+    pair_settle(&a, &b);
+    assert_int_equal(scope_now(&a, 1).waiting, 0);
+    assert_ok(&a, story_retire(&a, PEER));
+    story_wait(&a, WAIT_MS - 1);
+    assert_ok(&a, story_purge(&a, 9));
+    assert_non_null(lease_row_of(&a, 1, 1));
+    story_wait(&a, 1);
+    assert_ok(&a, story_purge(&a, 9));
+    assert_null(lease_row_of(&a, 1, 1));
+}
+
+/* Renewed by the survivor until after the wait, and released before. */
+static void r10_the_end_of_the_wait_gives_seats_back(void **state)
+{
+    PAIR(a, b);
+    (void)state;
+
+    begin(&a, &b);
+    assert_ok(&a, story_grant(&a, ANN, LEASE(1)));
+    assert_ok(&a, story_retire(&a, PEER));
+    story_wait(&a, 20 * HOUR);
+    assert_ok(&a, story_renew(&a, ANN, 1, NULL));
+    assert_ok(&a, story_release(&a, ANN, 1, NULL));
+    assert_int_equal(scope_now(&a, 1).waiting, 1);
+    story_wait(&a, WAIT_MS - 20 * HOUR);
+    assert_true(lease_row_of(&a, 1, 1)->expires_ms > a.now_ms);
+    assert_int_equal(scope_now(&a, 1).waiting, 0);
+}
+
 /* ---- inheriting -------------------------------------------------------------------------------
  */
 
@@ -192,6 +231,27 @@ static void r10_its_leases_belong_to_the_heir(void **state)
     assert_ok(&a, story_grant(&a, ANN, LEASE(9, .count = 10)));
 }
 
+/* R2: what it lacked after a reduction is the heir's to make up for, from the first day. */
+static void r10_its_debts_count_at_once(void **state)
+{
+    PAIR(a, b);
+    (void)state;
+
+    pair_install(&b, &a, &(struct ent_spec){ SEATS(10) });
+    assert_ok(&b, story_grant(&b, ANN, LEASE(1, .count = 5)));
+    assert_ok(&b, story_install(&b, &(struct ent_spec){ SEATS(6), .revision = 2 }));
+    assert_ok(&b, story_prove(&b, BOB));
+    AUTO(ledger_page_free) struct ledger_page *page = pair_page(&b, &a, 3);
+    assert_int_equal(page->entitlement_count, 1);
+    assert_false(page->complete); /* dies while it tells */
+    assert_ok(&a, story_merge(&a, page));
+    assert_free(&a, 1, 1);
+    assert_ok(&a, story_retire(&a, PEER));
+    assert_free(&a, 1, 1); /* 5 of 6 are held there */
+    story_wait(&a, WAIT_MS);
+    assert_free(&a, 1, 6);
+}
+
 /* A mint of the dead one cannot be unmade, one that it may have made unseen cannot be doubled. */
 static void r2_what_is_minted_after_a_retirement_waits(void **state)
 {
@@ -207,7 +267,12 @@ static void r2_what_is_minted_after_a_retirement_waits(void **state)
     assert_int_equal(scope_now(&a, 1).pending, 5);
     story_wait(&a, WAIT_MS - 1);
     assert_int_equal(scope_now(&a, 1).pending, 5);
+    struct rows stopped;
+    story_save(&a, &stopped);
     story_wait(&a, 1);
+    assert_int_equal(scope_now(&a, 1).pending, 0);
+    story_roll_back(&a, &stopped); /* the wait ends while it is down */
+    rows_fini(&stopped);
     assert_int_equal(scope_now(&a, 1).pending, 0);
     assert_free(&a, 1, 15);
     assert_ok(&a, story_install(&a, &(struct ent_spec){ SEATS(16), .revision = 4 }));
@@ -232,6 +297,28 @@ static void begin_chain(struct story *a, struct story *b, struct story *c)
     pair_settle(a, c);
 }
 
+/* R10: neither what was granted after the retirement, nor what a node grants that never had the
+ * retired one as its partner, waits for it. */
+static void r10_later_leases_do_not_wait(void **state)
+{
+    struct story c __attribute__((cleanup(story_end)));
+    PAIR(a, b);
+    (void)state;
+
+    begin_chain(&a, &b, &c);
+    pair_tell(&c, &a); /* so that c's leases are shared */
+    grant(&a, 2);
+    grant(&c, 3);
+    assert_true(last_lease(&c)->shared);
+    pair_settle(&a, &c);
+    pair_wait(&a, &c, HOUR + 1);
+    pair_tell(&a, &c);
+    pair_tell(&c, &a);
+    assert_int_equal(lease_row_of(&a, 2, 1)->state, LEASE_EXPIRED);
+    assert_int_equal(lease_row_of(&c, 3, 3)->state, LEASE_EXPIRED);
+    assert_int_equal(lease_row_of(&a, 1, 2)->state, LEASE_ACTIVE); /* this one does */
+}
+
 static void r10_line_of_heirs(void **state)
 {
     struct story c __attribute__((cleanup(story_end)));
@@ -244,10 +331,12 @@ static void r10_line_of_heirs(void **state)
     assert_int_equal(free_at(&a) + free_at(&c), 5);
     int64_t until_ms = c.now_ms + WAIT_MS;
     assert_ok(&c, story_retire(&c, SELF_NODE));
-    assert_int_equal(scope_now(&c, 1).locked + free_at(&c), 9);
+    int64_t locked = scope_now(&c, 1).locked;
+    assert_int_equal(locked + free_at(&c), 9);
+    assert_true(locked > 4);
     assert_int_equal(scope_now(&c, 1).locked_until_ms, until_ms); /* also what was b's */
     story_wait(&c, WAIT_MS - HOUR);                               /* b's own wait would be over */
-    assert_int_equal(scope_now(&c, 1).locked + free_at(&c), 9);
+    assert_int_equal(scope_now(&c, 1).locked, locked);
     assert_int_equal(lease_row_of(&c, 1, 2)->state, LEASE_ACTIVE);
     story_wait(&c, HOUR - 1);
     assert_int_equal(scope_now(&c, 1).locked_until_ms, until_ms);
@@ -399,6 +488,7 @@ static void r10_drained_and_closed_needs_no_wait(void **state)
     pair_settle(&a, &b);
     assert_ok(&b, story_drain(&b));
     assert_state(&b, SELF_DRAINED);
+    assert_free(&b, 1, 0); /* on their way */
     assert_err(&b, ERR_NODE_DRAINED, story_grant(&b, ANN, LEASE(2)));
     assert_err(&b, ERR_NODE_DRAINED, story_renew(&b, ANN, 1, NULL));
     pair_settle(&a, &b);
@@ -473,6 +563,22 @@ static void r10_what_comes_free_at_a_drained_node_goes_on(void **state)
     assert_free(&b, 1, 0);
     story_restart(&b);
     assert_state(&b, SELF_DRAINED);
+}
+
+static void r10_the_partner_hears_at_once_of_a_drained_node(void **state)
+{
+    PAIR(a, b);
+    (void)state;
+
+    begin(&a, &b);
+    assert_ok(&b, story_grant(&b, ANN, LEASE(1, .count = 5)));
+    pair_settle(&a, &b);
+    assert_ok(&b, story_grant(&b, ANN, LEASE(2, .count = free_at(&b))));
+    assert_ok(&a, story_grant(&a, ANN, LEASE(3, .count = free_at(&a))));
+    pair_settle(&a, &b);
+    assert_false(ledger_page_waiting(b.ledger, ledger_pair(a.ledger).cursor));
+    assert_ok(&b, story_drain(&b)); /* with nothing to give away */
+    assert_true(ledger_page_waiting(b.ledger, ledger_pair(a.ledger).cursor));
 }
 
 static void r10_drains_only_towards_one_that_listens(void **state)
@@ -594,8 +700,12 @@ int main(void)
         cmocka_unit_test(r10_shared_leases_wait_later_ones_do_not),
         cmocka_unit_test(r10_no_wait_for_what_its_watermark_covers),
         cmocka_unit_test(r10_missing_acknowledgements_wait),
+        cmocka_unit_test(r10_records_outlast_the_wait),
+        cmocka_unit_test(r10_the_end_of_the_wait_gives_seats_back),
         cmocka_unit_test(r10_its_leases_belong_to_the_heir),
+        cmocka_unit_test(r10_its_debts_count_at_once),
         cmocka_unit_test(r2_what_is_minted_after_a_retirement_waits),
+        cmocka_unit_test(r10_later_leases_do_not_wait),
         cmocka_unit_test(r10_line_of_heirs),
         cmocka_unit_test(r10_line_of_heirs_keeps_the_longer_wait),
         cmocka_unit_test(r10_nothing_from_it_is_accepted_any_more),
@@ -607,6 +717,7 @@ int main(void)
         cmocka_unit_test(r10_ends_do_not_wait_for_a_drained_node),
         cmocka_unit_test(r10_closed_is_said_with_the_last_page_only),
         cmocka_unit_test(r10_what_comes_free_at_a_drained_node_goes_on),
+        cmocka_unit_test(r10_the_partner_hears_at_once_of_a_drained_node),
         cmocka_unit_test(r10_drains_only_towards_one_that_listens),
         cmocka_unit_test(r10_two_drained_nodes_come_to_rest),
         cmocka_unit_test(r10_resumes_once_the_partner_has_heard),
