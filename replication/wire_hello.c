@@ -71,6 +71,7 @@ static void append_introduction(const struct node_introduction *i, struct buf *o
     append_int(out, "now_ms", i->now_ms);
     append_int(out, "seq", (int64_t)i->seq);
     append_int(out, "cursor", (int64_t)i->cursor);
+    append_int(out, "watermark_ms", i->watermark_ms);
     append_int(out, "longest_ms", i->longest_ms);
     append_uuid(out, "partner", &i->partner);
 }
@@ -155,6 +156,7 @@ static void read_introduction(struct json_reader *r, struct node_introduction *o
     json_read_int(r, "now_ms", true, 0, TIME_MAX, &out->now_ms);
     read_seq(r, "seq", &out->seq);
     read_seq(r, "cursor", &out->cursor);
+    json_read_int(r, "watermark_ms", true, 0, TIME_MAX, &out->watermark_ms);
     json_read_int(r, "longest_ms", true, 0, LEASE_SECONDS_MAX * INT64_C(1000), &out->longest_ms);
     json_read_uuid(r, "partner", false, &out->partner);
 }

@@ -207,6 +207,19 @@ static enum err load_ledger(struct engine *engine, const struct uuid *node_ref, 
                       engine->conf.context, diag);
 }
 
+/* R1: a database that was put back may have an older ceiling than the times that were told,
+ * although not a single change is missing in it (R8: W takes none). */
+static int64_t known_ceiling(const struct engine *engine)
+{
+    int64_t ceiling_ms = engine->identity.ceiling_ms;
+    const struct state_record *known = &engine->history;
+
+    if (engine->history_known && known->ceiling_ms > ceiling_ms &&
+        uuid_equal(&known->instance_ref, &engine->identity.instance_ref))
+        ceiling_ms = known->ceiling_ms;
+    return ceiling_ms;
+}
+
 /* R1: started once a process. When the database comes back, the clock goes on as it was; only if
  * somebody else moved the ceiling meanwhile does it jump over what may have been used. */
 static void start_clock(struct engine *engine, int64_t ceiling_ms)
@@ -230,7 +243,8 @@ void engine_note_history(struct engine *engine, bool durable)
 
     if (!engine->state_file)
         return;
-    enum err err = state_file_note(engine->state_file, &identity->node_ref, seq, &diag);
+    enum err err = state_file_note(engine->state_file, &identity->node_ref, seq,
+                                   engine->clock.ceiling_ms, &diag);
     if (err == ERR_OK && durable)
         err = state_file_sync(engine->state_file, &diag);
     if (err != ERR_OK && !engine->history_unwritten)
@@ -242,7 +256,8 @@ void engine_note_history(struct engine *engine, bool durable)
     engine->history = (struct state_record){ .node_ref = identity->node_ref,
                                              .instance_ref = identity->instance_ref,
                                              .timeline = identity->timeline,
-                                             .seq = seq };
+                                             .seq = seq,
+                                             .ceiling_ms = engine->clock.ceiling_ms };
     memcpy(engine->history.system, identity->system, sizeof engine->history.system);
     engine->history_known = true;
 }
@@ -340,7 +355,7 @@ enum err engine_acquire(struct engine *engine, struct diag *diag)
         engine_drop_state(engine);
         return err;
     }
-    start_clock(engine, engine->identity.ceiling_ms);
+    start_clock(engine, known_ceiling(engine));
     engine->receipt = (struct commit_receipt){ .seq = 0 };
     engine_note_history(engine, true);
     begin_contact(engine);
@@ -464,10 +479,12 @@ static void settle_clock(struct engine *engine)
     int64_t now_ms = ledger_clock_advance(&engine->clock, wall_now(), boot_now());
 
     if (store_commit(engine->store, ledger_changes(engine->ledger), now_ms + 1, &engine->receipt,
-                     &diag) != ERR_OK)
+                     &diag) != ERR_OK) {
         log_event(LOG_WARNING, "clock_not_settled", "%s", diag.text);
-    else
-        engine_note_history(engine, true);
+        return;
+    }
+    engine->clock.ceiling_ms = now_ms + 1;
+    engine_note_history(engine, true);
 }
 
 static bool is_stopping(struct engine *engine)

@@ -67,9 +67,10 @@ static void format_slot(const struct state_record *record, uint64_t number, char
     uuid_format(&record->instance_ref, instance_ref);
     buf_format(&line,
                "{\"format\":%d,\"number\":%" PRIu64 ",\"node_ref\":\"%s\",\"instance_ref\":\"%s\","
-               "\"system\":\"%s\",\"timeline\":%" PRIu32 ",\"seq\":%" PRIu64,
+               "\"system\":\"%s\",\"timeline\":%" PRIu32 ",\"seq\":%" PRIu64
+               ",\"ceiling_ms\":%" PRId64,
                FORMAT, number, node_ref, instance_ref, record->system, record->timeline,
-               record->seq);
+               record->seq, record->ceiling_ms);
     buf_format(&line, CHECK_LABEL "%016" PRIx64 "\"}", checksum(line.bytes, line.length));
     must(buf_ok(&line)); /* every part of it has a longest form */
     memset(out, ' ', SLOT_SIZE);
@@ -96,6 +97,7 @@ static bool read_members(const char *text, size_t length, struct slot *out)
     json_read_string(&r, "system", true, sizeof out->record.system - 1, &system);
     json_read_int(&r, "timeline", true, 0, UINT32_MAX, &timeline);
     json_read_int(&r, "seq", true, 0, INT64_MAX, &seq);
+    json_read_int(&r, "ceiling_ms", true, 0, INT64_MAX, &out->record.ceiling_ms);
     json_read_string(&r, "check", true, 16, &check);
     if (json_reader_end_open(&r) != ERR_OK) /* a newer program may say more */
         return false;
@@ -274,13 +276,14 @@ static enum err write_slot(struct state_file *file, struct diag *diag)
 }
 
 enum err state_file_note(struct state_file *file, const struct uuid *node_ref, uint64_t seq,
-                         struct diag *diag)
+                         int64_t ceiling_ms, struct diag *diag)
 {
     bool renamed = !uuid_equal(&file->record.node_ref, node_ref);
 
     must(!uuid_is_nil(node_ref) && !uuid_is_nil(&file->record.instance_ref) && seq <= INT64_MAX);
     file->record.node_ref = *node_ref;
     file->record.seq = seq;
+    file->record.ceiling_ms = ceiling_ms;
     enum err err = write_slot(file, diag);
     if (err == ERR_OK && renamed)
         err = write_slot(file, diag);

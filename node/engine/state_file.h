@@ -19,9 +19,10 @@ struct state_file;
 
 struct state_record {
     struct uuid node_ref, instance_ref;
-    char system[24];   /* PostgreSQL's system identifier, decimal */
-    uint32_t timeline; /* of its WAL; told, never judged by */
-    uint64_t seq;      /* change number of the last commit that is known to this file */
+    char system[24];    /* PostgreSQL's system identifier, decimal */
+    uint32_t timeline;  /* of its WAL; told, never judged by */
+    uint64_t seq;       /* change number of the last commit that is known to this file */
+    int64_t ceiling_ms; /* R1: of the ledger clock; a restored database may have an older one */
 };
 
 /* Opens the file, or makes an empty one (mode 0600), keeps others from it as long as it is open,
@@ -40,7 +41,7 @@ void state_file_bind(struct state_file *file, const struct store_identity *ident
  * was not committed would make the database look shorter). A node_ref other than the last one goes
  * into both slots, so that a torn write cannot bring the old name back. ERR_FILE: not written. */
 enum err state_file_note(struct state_file *file, const struct uuid *node_ref, uint64_t seq,
-                         struct diag *diag) MUST_USE;
+                         int64_t ceiling_ms, struct diag *diag) MUST_USE;
 
 /* Makes what was noted durable: at start, at stop, after a new name. ERR_FILE. */
 enum err state_file_sync(struct state_file *file, struct diag *diag) MUST_USE;

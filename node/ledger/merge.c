@@ -586,10 +586,8 @@ static void merge_new_lease(struct ledger *l, const struct lease_row *row, uint8
 {
     int home = node_index(l, &row->home);
 
-    if (row->state != LEASE_ACTIVE && l->now_ms >= row->expires_ms)
-        return; /* purged here already, or never to be revived */
     if (home == SELF)
-        return; /* judged: over */
+        return; /* judged: over, and purged here */
     struct origin *origin = origin_for(l, row);
     struct lease *lease = lease_new(l);
     lease->ref = row->lease_ref;

@@ -21,6 +21,7 @@ static struct node_introduction introduce(const struct ledger *l)
         .now_ms = l->now_ms,
         .seq = l->seq,
         .cursor = partner >= 0 ? l->nodes[partner].cursor : 0,
+        .watermark_ms = partner >= 0 ? l->nodes[partner].watermark_ms : 0,
         .longest_ms = longest_to_state(l),
     };
 
@@ -102,7 +103,11 @@ static enum err check_meeting(const struct ledger *l, const struct node_introduc
     if (index > SELF && l->nodes[index].retired)
         return diag_set(diag, ERR_PEER_RETIRED,
                         "that node was retired; to bring it back, empty its database");
-    if (uuid_equal(&of->partner, &l->nodes[SELF].ref) && of->cursor > l->seq) /* R11 */
+    bool knows = uuid_equal(&of->partner, &l->nodes[SELF].ref);
+    if (knows && of->watermark_ms >= l->now_ms) /* R8: what is decided now would lie below it */
+        return diag_set(diag, ERR_HISTORY_LOST,
+                        "the peer was told a later time of this node's clock than it has now");
+    if (knows && of->cursor > l->seq) /* R11 */
         return diag_set(diag, ERR_HISTORY_LOST,
                         "the peer has merged change %" PRIu64 " of this node, but there are only "
                         "%" PRIu64,

@@ -280,6 +280,7 @@ static struct peer_hello some_hello(void)
                           .now_ms = NOW_MS + 1,
                           .seq = INT64_MAX,
                           .cursor = 5,
+                          .watermark_ms = 1763716209000,
                           .longest_ms = 86400000,
                           .partner = ref_b },
     };
@@ -291,7 +292,8 @@ static const char golden[] =
     "\"url\":\"https://[2001:db8::1]:8443\",\"node_ref\":\"01000000-0000-0000-0000-000000000000\","
     "\"former\":[\"02000000-0000-0000-0000-000000000000\",\"03000000-0000-0000-0000-"
     "000000000000\"],\"refilled\":true,\"fresh\":false,\"now_ms\":1763716209124,"
-    "\"seq\":9223372036854775807,\"cursor\":5,\"longest_ms\":86400000,"
+    "\"seq\":9223372036854775807,\"cursor\":5,\"watermark_ms\":1763716209000,"
+    "\"longest_ms\":86400000,"
     "\"partner\":\"0b000000-0000-0000-0000-000000000000\"}";
 
 static void an_introduction_comes_back(void **state)
@@ -314,7 +316,8 @@ static void an_introduction_comes_back(void **state)
     assert_memory_equal(a->former, b->former, sizeof a->former);
     assert_memory_equal(&a->partner, &b->partner, sizeof a->partner);
     assert_true(a->refilled == b->refilled && a->fresh == b->fresh && a->now_ms == b->now_ms);
-    assert_true(a->seq == b->seq && a->cursor == b->cursor && a->longest_ms == b->longest_ms);
+    assert_true(a->seq == b->seq && a->cursor == b->cursor && a->watermark_ms == b->watermark_ms &&
+                a->longest_ms == b->longest_ms);
 }
 
 static void nobody_is_left_out(void **state)
@@ -368,6 +371,7 @@ static void introductions_are_checked(void **state)
           "former" },
         { "\"cursor\":5", "\"cursor\":-5", "cursor" },
         { "\"cursor\":5,", "", "cursor" },
+        { "1763716209000", "-1", "watermark_ms" },
         { "9223372036854775807", "9223372036854775808", "seq" },
         { "86400000", "7776000001", "longest_ms" },
         { "\"refilled\":true", "\"refilled\":null", "refilled" },
