@@ -124,6 +124,22 @@ static void enrol(struct world *w, size_t at)
 
 /* ---- grants --------------------------------------------------------------------------------- */
 
+static void send_grant(struct world *w, size_t at, const size_t *slots, size_t count);
+
+/* No answer: the same again, most likely at the other node. */
+static void ask_elsewhere(struct world *w, const struct request *request)
+{
+    size_t slots[SIM_ITEMS_MAX], count = 0;
+
+    for (size_t i = 0; i < request->event.grant.item_count; i++) {
+        const struct slot *slot = &w->clients.all[request->sender].slots[request->slots[i]];
+        if (slot->state == SLOT_WANTED && !slot->busy)
+            slots[count++] = request->slots[i];
+    }
+    if (count && !w->healing && dice_chance(&w->dice, 700))
+        send_grant(w, request->sender, slots, count);
+}
+
 static void on_grant(struct world *w, struct request *request)
 {
     struct client *client = client_of(w, request);
@@ -145,6 +161,8 @@ static void on_grant(struct world *w, struct request *request)
     if (!request->lost && r->err == ERR_SEATS_AT_PEER && r->scope_count)
         worker_want(w, &w->nodes[request->to], &r->scopes[0].scope_ref,
                     request->event.grant.items[0].count);
+    if (!request_certain(request))
+        ask_elsewhere(w, request);
     request_free(request);
 }
 
@@ -199,6 +217,8 @@ static void ask_for_new(struct world *w, size_t at)
         client->slots[slot].busy = true;
     }
     if (count)
+        send_grant(w, at, slots, count);
+    if (count && client->cheats && dice_chance(&w->dice, 100)) /* most likely of the other node */
         send_grant(w, at, slots, count);
 }
 

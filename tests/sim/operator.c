@@ -267,6 +267,32 @@ static void retire(struct world *w, struct sim_node *at, const struct uuid *node
     wire_send(w, request);
 }
 
+/* ---- the wire -------------------------------------------------------------------------------- */
+
+static void mend_wire(struct world *w, void *subject, uint64_t number)
+{
+    (void)subject;
+    (void)number;
+    w->cut[0][1] = w->cut[1][0] = false;
+    world_trace(w, "the wire is whole");
+}
+
+static void cut_wire(struct world *w)
+{
+    size_t ways = dice_below(&w->dice, 4);
+
+    if (w->calm || w->cut[0][1] || w->cut[1][0])
+        return;
+    w->cut[0][1] = ways != 0;
+    w->cut[1][0] = ways != 1;
+    world_trace(w, "the wire is cut%s",
+                ways == 0   ? " from B to A"
+                : ways == 1 ? " from A to B"
+                            : "");
+    world_after(w, dice_between(&w->dice, 200, dice_chance(&w->dice, 500) ? 4000 : 40000),
+                mend_wire, NULL, 0);
+}
+
 /* ---- drain ------------------------------------------------------------------------------------
  */
 
@@ -321,8 +347,11 @@ static void after_drain(struct world *w, void *subject, uint64_t identity)
         w->operator.draining = true;
         world_after(w, 2000, after_drain, n, identity);
     } else {
+        bool goes_on = dice_chance(&w->dice, 500);
+        if (!goes_on && dice_chance(&w->dice, 700))
+            cut_wire(w);
         send_drain(w, n->seat, LEDGER_RESUME);
-        if (dice_chance(&w->dice, 500))
+        if (goes_on)
             return;
         w->operator.draining = true;
         world_after(w, dice_between(&w->dice, 100, 6000), retire_resumed, n, identity);
@@ -331,30 +360,6 @@ static void after_drain(struct world *w, void *subject, uint64_t identity)
 
 /* ---- incidents --------------------------------------------------------------------------------
  */
-
-static void mend_wire(struct world *w, void *subject, uint64_t number)
-{
-    (void)subject;
-    (void)number;
-    w->cut[0][1] = w->cut[1][0] = false;
-    world_trace(w, "the wire is whole");
-}
-
-static void cut_wire(struct world *w)
-{
-    size_t ways = dice_below(&w->dice, 4);
-
-    if (w->calm || w->cut[0][1] || w->cut[1][0])
-        return;
-    w->cut[0][1] = ways != 0;
-    w->cut[1][0] = ways != 1;
-    world_trace(w, "the wire is cut%s",
-                ways == 0   ? " from B to A"
-                : ways == 1 ? " from A to B"
-                            : "");
-    world_after(w, dice_between(&w->dice, 200, dice_chance(&w->dice, 500) ? 4000 : 40000),
-                mend_wire, NULL, 0);
-}
 
 static void kill_node(struct world *w, struct sim_node *n)
 {
@@ -450,7 +455,7 @@ static void strike(struct world *w, void *subject, uint64_t number)
     case INCIDENT_DRAIN:
         w->operator.draining = true;
         send_drain(w, n->seat, LEDGER_DRAIN);
-        world_after(w, dice_between(&w->dice, 1000, 8000), after_drain, n, n->identity);
+        world_after(w, dice_between(&w->dice, 1000, 15000), after_drain, n, n->identity);
         break;
     case INCIDENT_BOTH_LOST:
         auditor_forget(w);
