@@ -136,7 +136,7 @@ static bool ledger_cannot(struct peer *p, int64_t now_us, uint64_t random, enum 
 {
     if (err == ERR_OK || !passes(err))
         return false;
-    if (err == ERR_NODE_RETIRED)
+    if (err == ERR_NODE_RETIRED || err == ERR_NODE_UNFILLED) /* an operator has to decide (R11) */
         refuse(p, now_us, random, err, diag);
     else if (err == ERR_HISTORY_LOST) /* R11: it comes back under a new name, and says hello */
         pause_then_hello(p, now_us, random);
@@ -290,7 +290,8 @@ static void refused_by_peer(struct peer *p, int64_t now_us, uint64_t random, enu
 
     diag_set(&told, err, "the node at %s refuses: %s", p->conf.address,
              diag && diag->text[0] ? diag->text : err_info(err)->title);
-    if (passes(err))
+    /* at a meeting "unfilled" means that both lost their history: an operator decides (R11) */
+    if (passes(err) && !(err == ERR_NODE_UNFILLED && p->task == PEER_DO_JUDGE))
         away(p, now_us, random, err, &told);
     else
         refuse(p, now_us, random, err, &told);

@@ -471,6 +471,24 @@ static void a_refusal_is_judged_before_it_counts(void **state)
     assert_true(peer.met);
 }
 
+/* R11: only an operator can start again, so he must be told, whoever noticed. */
+static void both_lost_is_refused_by_either(void **state)
+{
+    (void)state;
+    start();
+    meet(ERR_NODE_UNFILLED);
+    expect(PEER_DO_JUDGE);
+    peer_on_judged(&peer, now, 0, ERR_OK, NULL, 0);
+    expect_state(REPLICATION_REFUSED, ERR_NODE_UNFILLED, "refuses: because");
+
+    start();
+    meet(ERR_OK);
+    expect(PEER_DO_JUDGE);
+    peer_on_judged(&peer, now, 0, ERR_NODE_UNFILLED, &because, 0);
+    expect_state(REPLICATION_REFUSED, ERR_NODE_UNFILLED, "because");
+    expect_after(1, PEER_DO_HELLO);
+}
+
 /* ---- our own ledger -------------------------------------------------------------------------- */
 
 static void a_busy_ledger_is_asked_again(void **state)
@@ -717,6 +735,7 @@ int main(void)
         cmocka_unit_test(another_key_is_told_from_stale_nonces),
         cmocka_unit_test(what_the_server_refuses_is_reported),
         cmocka_unit_test(a_refusal_is_judged_before_it_counts),
+        cmocka_unit_test(both_lost_is_refused_by_either),
         cmocka_unit_test(a_busy_ledger_is_asked_again),
         cmocka_unit_test(a_refused_page_is_counted_and_told_once),
         cmocka_unit_test(a_wiped_ledger_begins_at_hello),
