@@ -212,6 +212,20 @@ void lease_purged(struct ledger *l, const struct lease *lease)
     l->changes.purged[at] = (struct lease_key){ lease->ref, l->nodes[lease->home].ref };
 }
 
+void lease_not_purged(struct ledger *l, const struct lease *lease)
+{
+    struct ledger_changes *c = &l->changes;
+    const struct uuid *home = &l->nodes[lease->home].ref;
+
+    for (size_t i = 0; i < c->purged_count; i++) {
+        if (uuid_equal(&c->purged[i].lease_ref, &lease->ref) &&
+            uuid_equal(&c->purged[i].home, home)) {
+            c->purged[i] = c->purged[--c->purged_count];
+            return;
+        }
+    }
+}
+
 const struct ledger_changes *ledger_changes(const struct ledger *l)
 {
     return &l->changes;

@@ -325,6 +325,7 @@ void lease_attach(struct ledger *l, struct lease *lease)
 void lease_insert(struct ledger *l, struct lease *lease)
 {
     table_add(&l->leases, lease);
+    lease_not_purged(l, lease);
     lease_attach(l, lease);
 }
 

@@ -204,11 +204,11 @@ struct node_introduction {
     struct uuid former[FORMER_SELVES_MAX];
     bool refilled, fresh;
     int64_t now_ms;
-    uint64_t seq;        /* its change number */
-    uint64_t cursor;     /* up to which it has merged the changes of `partner` … */
+    uint64_t seq;         /* its change number */
+    uint64_t cursor;      /* up to which it has merged the changes of `partner` … */
     int64_t watermark_ms; /* … and what `partner` stated as its W */
-    int64_t longest_ms;  /* longest lease it may give */
-    struct uuid partner; /* whom it counts as its live partner; nil: nobody */
+    int64_t longest_ms;   /* longest lease it may give */
+    struct uuid partner;  /* whom it counts as its live partner; nil: nobody */
 };
 
 /* ---- events ------------------------------------------------------------------------------------

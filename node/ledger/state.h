@@ -191,6 +191,8 @@ void revision_changed(struct ledger *l, struct revision *revision);
 void revision_noted(struct ledger *l, struct revision *revision);
 void self_noted(struct ledger *l);
 void lease_purged(struct ledger *l, const struct lease *lease);
+/* It is there again, in the batch that purged it: the row that is written replaces the old one. */
+void lease_not_purged(struct ledger *l, const struct lease *lease);
 struct lease_row lease_to_row(const struct ledger *l, const struct lease *lease);
 struct node_row node_to_row(const struct ledger *l, const struct node *node);
 struct move_row move_to_row(const struct ledger *l, const struct move *move);
