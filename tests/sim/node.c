@@ -127,7 +127,11 @@ static void check_loads_alike(struct world *w, struct sim_node *n)
 
 static void note_history(struct sim_node *n)
 {
-    n->file = (struct state_file){ true, n->store.node_ref, n->store.rows.seq };
+    int64_t ceiling_ms = n->file.exists ? n->file.ceiling_ms : 0;
+
+    if (n->clock.ceiling_ms > ceiling_ms)
+        ceiling_ms = n->clock.ceiling_ms;
+    n->file = (struct state_file){ true, n->store.node_ref, n->store.rows.seq, ceiling_ms };
 }
 
 /* R11: gives up its name. */
@@ -180,10 +184,13 @@ static void connect_store(struct world *w, void *subject, uint64_t life)
     }
     compare_history(w, n);
     n->ledger = load(w, n, n->conf.ended_keep_ms);
+    int64_t ceiling_ms = n->store.rows.ceiling_ms;
+    if (n->file.exists && n->file.ceiling_ms > ceiling_ms)
+        ceiling_ms = n->file.ceiling_ms;
     if (n->clock_started)
-        ledger_clock_resume(&n->clock, wall_of(w, n), boot_of(w, n), n->store.rows.ceiling_ms);
+        ledger_clock_resume(&n->clock, wall_of(w, n), boot_of(w, n), ceiling_ms);
     else
-        ledger_clock_start(&n->clock, wall_of(w, n), boot_of(w, n), n->store.rows.ceiling_ms,
+        ledger_clock_start(&n->clock, wall_of(w, n), boot_of(w, n), ceiling_ms,
                            w->plan.skew_max_ms);
     n->clock_started = true;
     n->reloads++;

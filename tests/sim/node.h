@@ -22,6 +22,7 @@ struct state_file {
     bool exists;
     struct uuid node_ref;
     uint64_t seq;
+    int64_t ceiling_ms; /* R1 */
 };
 
 struct backup {
