@@ -109,6 +109,35 @@ static void r2_what_the_partner_lacks_is_not_granted(void **state)
     assert_not_oversold(&a, &b);
 }
 
+/* Seats that only their home knows to be held still: it says so. */
+static void r2_what_the_partner_says_that_it_lacks_is_not_granted(void **state)
+{
+    PAIR(a, b);
+    (void)state;
+
+    pair_install(
+        &b, &a,
+        &(struct ent_spec){ .features = { { .seats = 10, .on_release = SEAT_RETURN_AT_EXPIRY } } });
+    assert_ok(&b, story_grant(&b, BOB, LEASE(1, .count = 5, .duration_ms = HOUR)));
+    assert_ok(&b, story_release(&b, BOB, 1, NULL));
+    assert_ok(&b, story_install(&b, &(struct ent_spec){
+                                        .revision = 2,
+                                        .features = { { .seats = 6,
+                                                        .on_release = SEAT_RETURN_AT_EXPIRY } } }));
+    AUTO(ledger_page_free) struct ledger_page *page = pair_page(&b, &a, PAGE_ROWS_MAX);
+    assert_int_equal(page->debt_count, 1);
+    assert_int_equal(page->debts[0].count, 4);
+    assert_ok(&a, story_merge(&a, page));
+    assert_int_equal(free_at(&a), 1); /* 5 of 6 are held at b, whatever a has given it since */
+    pair_settle(&a, &b);
+    assert_int_equal(free_at(&a) + free_at(&b), 1);
+    pair_wait(&a, &b, HOUR + 1);
+    pair_tell(&a, &b);
+    pair_tell(&b, &a); /* that it has no debt any more is said with any page */
+    pair_settle(&a, &b);
+    assert_int_equal(free_at(&a) + free_at(&b), 6);
+}
+
 static void r2_new_revision_at_the_other_node_counts_its_difference(void **state)
 {
     PAIR(a, b);
@@ -542,6 +571,7 @@ int main(void)
         cmocka_unit_test(r2_moves_arrive_late_and_twice),
         cmocka_unit_test(r2_reduction_below_what_the_partner_holds),
         cmocka_unit_test(r2_what_the_partner_lacks_is_not_granted),
+        cmocka_unit_test(r2_what_the_partner_says_that_it_lacks_is_not_granted),
         cmocka_unit_test(r2_new_revision_at_the_other_node_counts_its_difference),
         cmocka_unit_test(r12_credits_are_split_evenly),
         cmocka_unit_test(r12_small_differences_stay),

@@ -195,7 +195,10 @@ static void r10_the_end_of_the_wait_gives_seats_back(void **state)
     assert_ok(&a, story_renew(&a, ANN, 1, NULL));
     assert_ok(&a, story_release(&a, ANN, 1, NULL));
     assert_int_equal(scope_now(&a, 1).waiting, 1);
-    story_wait(&a, WAIT_MS - 20 * HOUR);
+    grant(&a, 2);
+    story_wait(&a, 2 * HOUR); /* something else is due, and everything looked at */
+    assert_int_equal(scope_now(&a, 1).waiting, 1);
+    story_wait(&a, WAIT_MS - 22 * HOUR);
     assert_true(lease_row_of(&a, 1, 1)->expires_ms > a.now_ms);
     assert_int_equal(scope_now(&a, 1).waiting, 0);
 }
@@ -317,6 +320,33 @@ static void r10_later_leases_do_not_wait(void **state)
     assert_int_equal(lease_row_of(&a, 2, 1)->state, LEASE_EXPIRED);
     assert_int_equal(lease_row_of(&c, 3, 3)->state, LEASE_EXPIRED);
     assert_int_equal(lease_row_of(&a, 1, 2)->state, LEASE_ACTIVE); /* this one does */
+}
+
+/* The newcomer's clock may be behind: that it never had the retired one as its partner is enough.
+ */
+static void r10_a_newcomers_leases_do_not_wait(void **state)
+{
+    struct story c __attribute__((cleanup(story_end)));
+    PAIR(a, b);
+    (void)state;
+
+    begin(&a, &b);
+    story_begin_as(&c, THIRD_NODE, true);
+    c.conf.skew_max_ms = PAIR_SKEW_MS;
+    c.now_ms = a.now_ms;
+    story_restart(&c);
+    a.now_ms += 4 * MINUTE;
+    assert_ok(&a, story_retire(&a, PEER));
+    assert_int_equal(pair_meet(&c, &a), ERR_OK);
+    pair_settle(&a, &c);
+    pair_tell(&c, &a);
+    grant(&c, 1);
+    assert_true(last_lease(&c)->shared);
+    assert_true(last_lease(&c)->created_ms < node_row_of(&c, 2)->retired_ms);
+    pair_settle(&a, &c);
+    pair_wait(&a, &c, HOUR);
+    pair_tell(&a, &c);
+    assert_int_equal(lease_row_of(&c, 1, 3)->state, LEASE_EXPIRED);
 }
 
 static void r10_line_of_heirs(void **state)
@@ -706,6 +736,7 @@ int main(void)
         cmocka_unit_test(r10_its_debts_count_at_once),
         cmocka_unit_test(r2_what_is_minted_after_a_retirement_waits),
         cmocka_unit_test(r10_later_leases_do_not_wait),
+        cmocka_unit_test(r10_a_newcomers_leases_do_not_wait),
         cmocka_unit_test(r10_line_of_heirs),
         cmocka_unit_test(r10_line_of_heirs_keeps_the_longer_wait),
         cmocka_unit_test(r10_nothing_from_it_is_accepted_any_more),
