@@ -292,6 +292,25 @@ static void r11_noticed_by_the_partners_cursor(void **state)
     (void)state;
 }
 
+/* R8: nothing may be decided any more at a time that was told to be over. */
+static void r8_noticed_by_the_time_that_was_told(void **state)
+{
+    for (int client = 0; client < 2; client++) {
+        struct rows rows;
+        PAIR(a, b);
+        pair_wait(&a, &b, MINUTE);
+        pair_tell(&b, &a); /* W: a millisecond ago */
+        story_save(&b, &rows);
+        b.now_ms -= 1;
+        story_roll_back(&b, &rows); /* its clock did not last */
+        assert_int_equal(client ? pair_meet(&b, &a) : pair_meet(&a, &b), ERR_HISTORY_LOST);
+        b.now_ms += 1;
+        assert_int_equal(client ? pair_meet(&b, &a) : pair_meet(&a, &b), ERR_OK);
+        rows_fini(&rows);
+    }
+    (void)state;
+}
+
 static void r11_noticed_when_changes_are_asked_for(void **state)
 {
     PAIR(a, b);
@@ -550,6 +569,7 @@ int main(void)
         cmocka_unit_test(r11_one_who_counts_another_is_refused),
         cmocka_unit_test(r11_meeting_again_changes_nothing),
         cmocka_unit_test(r11_noticed_by_the_partners_cursor),
+        cmocka_unit_test(r8_noticed_by_the_time_that_was_told),
         cmocka_unit_test(r11_noticed_when_changes_are_asked_for),
         cmocka_unit_test(r11_noticed_by_what_the_partner_has_seen),
         cmocka_unit_test(r11_noticed_by_an_own_token),
