@@ -149,9 +149,12 @@ static void on_grant(struct world *w, struct request *request)
     heed(w, request);
     for (size_t i = 0; i < request->event.grant.item_count; i++) {
         struct slot *slot = &client->slots[request->slots[i]];
+        if (granted)
+            auditor_told(w, request, request->sender, i);
+        if (!uuid_equal(&slot->item.lease_ref, &request->items[i].lease_ref))
+            continue; /* it was asked for twice, and given up since */
         slot->busy = false;
         if (granted) {
-            auditor_told(w, request, request->sender, i);
             slot->state = SLOT_HELD;
             take_token(w, slot, request, i);
         } else if (request_certain(request) && slot->state == SLOT_WANTED) {
@@ -212,7 +215,7 @@ static void ask_for_new(struct world *w, size_t at)
     for (int slot; count < wanted && (slot = pick_slot(w, client, SLOT_FREE)) >= 0; count++) {
         slots[count] = (size_t)slot;
         draw_item(w, &client->slots[slot].item);
-        client->slots[slot].token.count = client->slots[slot].old.count = 0;
+        client->slots[slot].token = client->slots[slot].old = (struct lease_evidence){ .count = 0 };
         client->slots[slot].state = SLOT_WANTED;
         client->slots[slot].busy = true;
     }
@@ -293,7 +296,8 @@ static void on_release(struct world *w, struct request *request)
     slot->busy = false;
     auditor_end_known(w, &request->event.release.lease_ref, request->sender, request,
                       !request->lost && request->result.err == ERR_OK);
-    if (request_certain(request))
+    if (request_certain(request) &&
+        uuid_equal(&slot->token.lease_ref, &request->event.release.lease_ref))
         slot->state = SLOT_DONE;
     request_free(request);
 }
@@ -397,7 +401,7 @@ static void squat(struct world *w, size_t at)
     if (victim == at || slot < 0 || other->state == SLOT_FREE)
         return;
     client->slots[slot].item = other->item;
-    client->slots[slot].token.count = client->slots[slot].old.count = 0;
+    client->slots[slot].token = client->slots[slot].old = (struct lease_evidence){ .count = 0 };
     client->slots[slot].state = SLOT_WANTED;
     send_grant(w, at, &(size_t){ (size_t)slot }, 1);
 }

@@ -170,6 +170,9 @@ static void compare_history(struct world *w, struct sim_node *n)
                     n->store.node_ref.bytes[1]);
     }
     n->rename_due = false;
+    if (n->put_back && w->identities[n->identity].state == IDENTITY_LOST)
+        w->identities[n->identity].state = IDENTITY_LIVE; /* it is as new: nothing was missed */
+    n->put_back = false;
 }
 
 static void connect_store(struct world *w, void *subject, uint64_t life)
@@ -295,12 +298,17 @@ static bool crashes_now(struct world *w, const struct sim_node *n)
 /* ---- the disk ---------------------------------------------------------------------------------
  */
 
+void node_backup_drop(struct sim_node *n)
+{
+    rows_fini(&n->backup.rows);
+    n->backup.taken = false;
+}
+
 void node_backup(struct sim_node *n)
 {
     if (uuid_is_nil(&n->store.node_ref))
         return;
-    if (n->backup.taken)
-        rows_fini(&n->backup.rows);
+    node_backup_drop(n);
     n->backup.taken = true;
     n->backup.node_ref = n->store.node_ref;
     n->backup.file = n->file;
@@ -318,14 +326,19 @@ static void give_up_disk(struct world *w, struct sim_node *n)
     rows_fini(&n->store.rows);
     n->store.node_ref = (struct uuid){ { 0 } };
     n->store.away_until_ms = 0;
+    n->put_back = false;
 }
 
 void node_restore(struct world *w, struct sim_node *n, bool with_file)
 {
     must(n->backup.taken);
+    bool same = uuid_equal(&n->backup.node_ref, &n->store.node_ref) &&
+                w->identities[n->identity].state == IDENTITY_LIVE;
     give_up_disk(w, n);
+    n->put_back = same;
     rows_copy(&n->backup.rows, &n->store.rows);
     n->store.node_ref = n->backup.node_ref;
+    n->identity = (size_t)world_identity(w, &n->store.node_ref);
     if (with_file)
         n->file = n->backup.file;
     world_trace(w, "%c: %s is put back: %02x%02x at seq %" PRIu64, (char)('A' + n->seat),

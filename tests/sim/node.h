@@ -53,7 +53,8 @@ struct sim_node {
     int64_t boot_offset_ms; /* boot clock minus true time: changes when the machine restarts */
     int64_t drift_ppm;      /* of the boot clock */
     int64_t wall_error_max_ms;
-    bool dead; /* stopped for good; an operator may replace the machine */
+    bool put_back; /* an older state of the same node was, and nobody noticed yet */
+    bool dead;     /* stopped for good; an operator may replace the machine */
     bool process_up, clock_started, committing, woken, restarting;
     int64_t committing_since_ms;
     bool contacted;           /* R11: the peer was met, or waited for long enough */
@@ -83,6 +84,7 @@ bool node_filled(const struct sim_node *node);
 
 /* The disk of a node that does not run. */
 void node_backup(struct sim_node *node);
+void node_backup_drop(struct sim_node *node);
 void node_restore(struct world *world, struct sim_node *node, bool with_file);
 void node_wipe(struct world *world, struct sim_node *node, bool with_file);
 

@@ -244,6 +244,10 @@ void operator_retired(struct world *w, struct sim_node *n, const struct request 
             world_after(w, dice_between(&w->dice, 0, w->plan.skew_max_ms * 9 / 10), stop_for_good,
                         other, i);
     }
+    if (uuid_is_nil(&request->event.retire.node_ref)) { /* nobody has an older history any more */
+        node_backup_drop(n);
+        node_backup_drop(other);
+    }
     w->operator.retired++;
     w->operator.retired_closed += request->result.wait_ms == 0;
 }
