@@ -613,21 +613,25 @@ size_t lease_purge(struct ledger *l, size_t limit, bool at_once, bool *more)
 /* R9: one reference, granted at both nodes: the same request, of the same machine. */
 static bool doubles(const struct lease *a, const struct lease *b)
 {
-    return a != b && a->state == LEASE_ACTIVE && b->state == LEASE_ACTIVE &&
-           a->origin == b->origin && a->scope == b->scope && a->count == b->count;
+    return a != b && a->origin == b->origin && a->scope == b->scope && a->count == b->count;
 }
 
 /* The one of the smaller home stands, if it can be extended to what was told of the other (R4):
  * else both stand until they end. */
-static bool supersede_one(struct ledger *l, struct lease *lease, struct lease *other)
+static bool must_yield(const struct ledger *l, const struct lease *lease, const struct lease *other)
 {
-    if (!doubles(lease, other) || !node_is_ours(l, lease->home) ||
-        uuid_compare(&l->nodes[other->home].ref, &l->nodes[lease->home].ref) >= 0 ||
-        l->now_ms >= other->expires_ms)
-        return false;
-    lease_extend(l, other, lease->expires_ms);
-    lease_end(l, lease, LEASE_SUPERSEDED);
-    return true;
+    return lease->state == LEASE_ACTIVE && other->state == LEASE_ACTIVE &&
+           node_is_ours(l, lease->home) && l->now_ms < other->expires_ms &&
+           uuid_compare(&l->nodes[other->home].ref, &l->nodes[lease->home].ref) < 0;
+}
+
+/* What was told of the one that yielded, also by the other node before it heard of that, is owed by
+ * the one that stands. */
+static void owe(struct ledger *l, const struct lease *lease, struct lease *other)
+{
+    if (lease->state == LEASE_SUPERSEDED && other->state == LEASE_ACTIVE &&
+        l->now_ms < other->expires_ms)
+        lease_extend(l, other, lease->expires_ms);
 }
 
 void lease_supersede(struct ledger *l, const struct uuid *ref)
@@ -638,8 +642,11 @@ void lease_supersede(struct ledger *l, const struct uuid *ref)
          p = table_next(&l->leases, ref, &at)) {
         for (struct lease *q = table_first(&l->leases, ref, &at_other); q;
              q = table_next(&l->leases, ref, &at_other)) {
-            if (supersede_one(l, p, q))
-                break;
+            if (!doubles(p, q))
+                continue;
+            if (must_yield(l, p, q))
+                lease_end(l, p, LEASE_SUPERSEDED);
+            owe(l, p, q);
         }
     }
 }

@@ -613,21 +613,26 @@ static void merge_granted_anew(struct ledger *l, struct lease *lease, const stru
         lease_end_as(l, lease, LEASE_REVOKED, l->now_ms, ENDED_UNORDERED_MS);
 }
 
-/* Two ends of one lease: its home's expiry stands above all; else the earlier, then the smaller
- * state. What each knew of `expires` is known to both from now on. */
+/* Two ends of one lease: its home's expiry stands above all; else the one that knew of the later
+ * `expires`, for nothing was promised after that; then the earlier, then the smaller state. */
+static bool stands_above(const struct lease_row *row, const struct lease *lease)
+{
+    if ((row->state == LEASE_EXPIRED) != (lease->state == LEASE_EXPIRED))
+        return row->state == LEASE_EXPIRED;
+    if (row->ended_expires_ms != lease->ended_expires_ms)
+        return row->ended_expires_ms > lease->ended_expires_ms;
+    if (row->ended_ms != lease->ended_ms)
+        return row->ended_ms < lease->ended_ms;
+    return row->state < lease->state;
+}
+
 static bool merge_ends(struct lease *lease, const struct lease_row *row)
 {
-    bool changed = false;
-    bool theirs = row->state == LEASE_EXPIRED
-                      ? lease->state != LEASE_EXPIRED || row->ended_ms < lease->ended_ms
-                      : lease->state != LEASE_EXPIRED &&
-                            (row->ended_ms < lease->ended_ms ||
-                             (row->ended_ms == lease->ended_ms && row->state < lease->state));
+    bool changed = stands_above(row, lease);
 
-    if (theirs) {
+    if (changed) {
         lease->state = (uint8_t)row->state;
         lease->ended_ms = row->ended_ms;
-        changed = true;
     }
     if (row->ended_expires_ms > lease->ended_expires_ms) {
         lease->ended_expires_ms = row->ended_expires_ms;
