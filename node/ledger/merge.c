@@ -323,7 +323,7 @@ static bool same_lease(const struct ledger *l, const struct lease *lease,
 static enum err judge_own(const struct ledger *l, const struct lease *lease,
                           const struct lease_row *row, struct diag *diag)
 {
-    if ((!lease && row->state == LEASE_ACTIVE && l->now_ms < row->expires_ms) ||
+    if ((!lease && l->now_ms < row->expires_ms) || /* purged is what is over, ended or not */
         (lease && row->created_ms > lease->created_ms)) /* R11 */
         return lost(diag, "lease", &row->lease_ref, "granted here");
     if (lease && lease->state == LEASE_ACTIVE && row->state == LEASE_EXPIRED &&
