@@ -515,6 +515,9 @@ FORGED(r11_own_move_that_is_unknown, ERR_HISTORY_LOST, "given away here",
        f->move.giver = ref('N', 1);
        f->move.receiver = ref('N', 2))
 FORGED(r11_own_lease_that_is_unknown, ERR_HISTORY_LOST, "granted here", f->lease.home = ref('N', 1))
+FORGED(r11_own_ended_lease_that_is_unknown, ERR_HISTORY_LOST, "granted here",
+       f->lease.home = ref('N', 1);
+       f->lease.state = LEASE_RELEASED; f->lease.ended_ms = NOON; f->lease.ended_expires_ms = NOON)
 FORGED(r11_own_mint_that_is_unknown, ERR_HISTORY_LOST, "minted here",
        f->minted.minter = ref('N', 1))
 
@@ -537,6 +540,25 @@ static void r7_only_its_home_lets_a_lease_expire(void **state)
 }
 
 /* R11: granted here again under a reference that was free again: but this node does not know. */
+/* What is over may have been purged here. */
+static void r11_own_lease_that_is_over_is_nothing_new(void **state)
+{
+    struct forged f;
+    PAIR(a, b);
+    (void)state;
+
+    for (int ended = 0; ended < 2; ended++) {
+        forge(&f, &a);
+        f.lease.home = ref('N', 1);
+        f.lease.expires_ms = a.now_ms;
+        f.lease.state = ended ? LEASE_RELEASED : LEASE_ACTIVE;
+        f.lease.ended_ms = f.lease.ended_expires_ms = ended ? NOON : 0;
+        assert_ok(&a, story_merge(&a, &f.page));
+        assert_null(lease_row_of(&a, 70, 0));
+        entitlement_unref(f.entitlement);
+    }
+}
+
 static void r11_own_lease_of_a_later_life_is_unknown(void **state)
 {
     struct forged f;
@@ -716,8 +738,10 @@ int main(void)
         cmocka_unit_test(refuses_r2_move_of_more_than_its_giver_had),
         cmocka_unit_test(refuses_r11_own_move_that_is_unknown),
         cmocka_unit_test(refuses_r11_own_lease_that_is_unknown),
+        cmocka_unit_test(refuses_r11_own_ended_lease_that_is_unknown),
         cmocka_unit_test(refuses_r11_own_mint_that_is_unknown),
         cmocka_unit_test(r7_only_its_home_lets_a_lease_expire),
+        cmocka_unit_test(r11_own_lease_that_is_over_is_nothing_new),
         cmocka_unit_test(r11_own_lease_of_a_later_life_is_unknown),
         cmocka_unit_test(r10_two_retirements_of_one_node),
         cmocka_unit_test(r9_a_lease_is_of_one_thing_for_ever),

@@ -1,10 +1,8 @@
-/* R10: a node that has stopped for good, one that only seemed to have, and one that is drained
- * first. */
+/* R10: a node that has stopped for good, one that only seemed to have, and one that is drained. */
 #include "ledger_story.h"
 
-#define WAIT_MS                                                                                    \
-    (DAY + 2 * PAIR_SKEW_MS) /* leases are a day long, clocks differ by five minutes               \
-                              */
+/* Leases are a day long, clocks differ by five minutes. */
+#define WAIT_MS (DAY + 2 * PAIR_SKEW_MS)
 
 static int64_t free_at(struct story *s)
 {
@@ -272,6 +270,8 @@ static void r2_what_is_minted_after_a_retirement_waits(void **state)
     assert_int_equal(scope_now(&a, 1).pending, 5);
     struct rows stopped;
     story_save(&a, &stopped);
+    story_restart(&a);
+    assert_int_equal(ledger_next_due(a.ledger), a.now_ms + 1); /* wakes up by itself */
     story_wait(&a, 1);
     assert_int_equal(scope_now(&a, 1).pending, 0);
     story_roll_back(&a, &stopped); /* the wait ends while it is down */
