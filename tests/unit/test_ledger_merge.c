@@ -206,6 +206,81 @@ static void r9_leases_of_other_requests_are_no_doubles(void **state)
     (void)state;
 }
 
+/* ---- R9, R5: one reference again, after its record was purged ---------------------------------
+ */
+
+/* b has purged its lease 1, which a still remembers, and grants the reference once more. */
+static struct lease_evidence begin_later_life(struct story *a, struct story *b)
+{
+    pair_install(a, b, &(struct ent_spec){ SEATS(4) });
+    assert_ok(b, story_grant(b, ANN, LEASE(1, .duration_ms = HOUR)));
+    pair_settle(a, b);
+    pair_wait(a, b, HOUR + 1);
+    pair_tell(a, b);
+    pair_settle(a, b);
+    pair_tell(a, b);
+    assert_int_equal(lease_row_of(a, 1, 2)->state, LEASE_EXPIRED);
+    assert_ok(b, story_purge(b, 9));
+    assert_null(lease_row_of(b, 1, 2));
+    assert_ok(b, story_grant(b, ANN, LEASE(1, .duration_ms = HOUR)));
+    assert_true(b->result.created);
+    return evidence_last(b);
+}
+
+static void r9_a_later_life_replaces_what_is_remembered_of_the_first(void **state)
+{
+    PAIR(a, b);
+    (void)state;
+
+    begin_later_life(&a, &b);
+    AUTO(ledger_page_free) struct ledger_page *to_b = pair_page(&a, &b, PAGE_ROWS_MAX);
+    pair_tell(&b, &a);
+    assert_int_equal(lease_row_of(&a, 1, 2)->state, LEASE_ACTIVE);
+    assert_int_equal(lease_row_of(&a, 1, 2)->created_ms, b.now_ms);
+    assert_ok(&b, story_merge(&b, to_b));
+    pair_settle(&a, &b);
+    assert_same(&a, &b);
+    assert_ok(&a, story_renew(&a, ANN, 1, NULL));
+}
+
+static void r4_token_of_a_later_life_is_adopted(void **state)
+{
+    PAIR(a, b);
+    (void)state;
+
+    struct lease_evidence token = begin_later_life(&a, &b);
+    struct lease_evidence first = token;
+    first.created_ms = NOON;
+    assert_err(&a, ERR_LEASE_ENDED, story_renew(&a, ANN, 1, &first));
+    token.adopter = ref('N', THIRD_NODE);
+    assert_err(&a, ERR_LEASE_ENDED, story_renew(&a, ANN, 1, &token));
+    token.adopter = ref('N', 1);
+    assert_ok(&a, story_renew(&a, ANN, 1, &token));
+    assert_int_equal(last_lease(&a)->created_ms, token.created_ms);
+    first.expires_ms = token.expires_ms + HOUR; /* says nothing of this one */
+    assert_ok(&a, story_renew(&a, ANN, 1, &first));
+    assert_int_equal(last_lease(&a)->expires_ms, token.expires_ms);
+    pair_settle(&a, &b);
+    assert_same(&a, &b);
+}
+
+/* R4: of two leases of one reference the one that can be renewed, wherever its home is. */
+static void r4_an_active_double_goes_before_one_that_has_ended(void **state)
+{
+    PAIR(a, b);
+    (void)state;
+
+    begin_doubled(&a, &b, HOUR, 2 * HOUR);
+    pair_wait(&a, &b, HOUR);
+    pair_tell(&b, &a); /* b has not heard of a's */
+    assert_int_equal(lease_row_of(&a, 1, 1)->state, LEASE_EXPIRED);
+    assert_ok(&a, story_renew(&a, ANN, 1, NULL));
+    assert_int_equal(last_lease(&a)->home.bytes[15], 2);
+    assert_ok(&a, story_grant(&a, ANN, LEASE(1)));
+    assert_int_equal(last_lease(&a)->home.bytes[15], 2);
+    assert_false(a.result.created);
+}
+
 /* ---- R9: origins ------------------------------------------------------------------------------
  */
 
@@ -507,6 +582,9 @@ int main(void)
         cmocka_unit_test(r9_the_double_of_the_smaller_home_stands),
         cmocka_unit_test(r9_a_double_whose_other_is_over_is_not_superseded),
         cmocka_unit_test(r9_leases_of_other_requests_are_no_doubles),
+        cmocka_unit_test(r9_a_later_life_replaces_what_is_remembered_of_the_first),
+        cmocka_unit_test(r4_token_of_a_later_life_is_adopted),
+        cmocka_unit_test(r4_an_active_double_goes_before_one_that_has_ended),
         cmocka_unit_test(r9_newest_stamp_of_an_origin_wins),
         cmocka_unit_test(r9_same_stamp_of_two_nodes),
         cmocka_unit_test(r9_a_deleted_origin_stays_deleted),
