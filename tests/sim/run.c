@@ -51,11 +51,11 @@ static bool take_seeds(const char *text, struct options *out)
     return true;
 }
 
-static bool take_without(const char *name, struct options *out)
+static bool take_incident(const char *name, unsigned *bits)
 {
     for (size_t i = 0; i < INCIDENTS; i++) {
         if (strcmp(name, incident_names[i]) == 0) {
-            out->world.without |= 1u << i;
+            *bits |= 1u << i;
             return true;
         }
     }
@@ -69,7 +69,9 @@ static bool take_value(const char *name, const char *value, struct options *out)
     if (strcmp(name, "--seeds") == 0)
         return take_seeds(value, out);
     if (strcmp(name, "--without") == 0)
-        return take_without(value, out);
+        return take_incident(value, &out->world.without);
+    if (strcmp(name, "--focus") == 0)
+        return take_incident(value, &out->world.focus);
     if (strcmp(name, "--hours") == 0) {
         out->hours = strtod(value, NULL);
         return out->hours > 0;
@@ -86,6 +88,8 @@ static bool take_value(const char *name, const char *value, struct options *out)
         out->from = number, out->seeds = 1, out->world.trace = true;
     else if (strcmp(name, "--without-bits") == 0)
         out->world.without = (unsigned)number;
+    else if (strcmp(name, "--focus-bits") == 0)
+        out->world.focus = (unsigned)number;
     else
         return false;
     return true;
@@ -199,7 +203,7 @@ int main(int argc, char **argv)
     if (!read_options(argv, &options)) {
         fprintf(stderr,
                 "usage: %s --seed N | --seeds COUNT | --seeds A..B | --hours H  [--from N] "
-                "[--jobs N] [--without INCIDENT] [--verbose]\n",
+                "[--jobs N] [--without INCIDENT] [--focus INCIDENT] [--verbose]\n",
                 argv[0]);
         return 2;
     }

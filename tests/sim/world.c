@@ -64,25 +64,26 @@ static void print_failure(const struct world *w)
     fprintf(stderr, "seed %" PRIu64 ": failed after %" PRId64 " ms\n", w->seed, w->now_ms);
 }
 
+/* Writes it so that it ends at `end`. */
+static char *write_number(char *end, uint64_t number)
+{
+    do
+        *--end = (char)('0' + number % 10);
+    while (number /= 10);
+    return end;
+}
+
 /* Once more, with a trace: only what may be done in a signal handler. */
 static void run_again(void)
 {
-    static char seed[24], without[24], program[] = "run", seed_is[] = "--again",
-                                       without_is[] = "--without-bits";
-    uint64_t number = chosen->seed;
-    char *at = seed + sizeof seed - 1;
-    char *arguments[] = { program, seed_is, NULL, without_is, NULL, NULL };
+    static char seed[24], without[24], focus[24], program[] = "run", seed_is[] = "--again",
+                                                  without_is[] = "--without-bits",
+                                                  focus_is[] = "--focus-bits";
+    char *arguments[] = { program, seed_is, NULL, without_is, NULL, focus_is, NULL, NULL };
 
-    do
-        *--at = (char)('0' + number % 10);
-    while (number /= 10);
-    arguments[2] = at;
-    at = without + sizeof without - 1;
-    number = chosen->without;
-    do
-        *--at = (char)('0' + number % 10);
-    while (number /= 10);
-    arguments[4] = at;
+    arguments[2] = write_number(seed + sizeof seed - 1, chosen->seed);
+    arguments[4] = write_number(without + sizeof without - 1, chosen->without);
+    arguments[6] = write_number(focus + sizeof focus - 1, chosen->focus);
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -124,12 +125,25 @@ static unsigned some(struct world *w, unsigned most)
     return dice_chance(&w->dice, 500) ? 0 : (unsigned)dice_below(&w->dice, most + 1);
 }
 
-static void draw_plan(struct world *w, unsigned without)
+/* Some waits are short against the leases, some clocks are far apart. */
+static int64_t draw_skew(struct world *w)
+{
+    switch (dice_below(&w->dice, 3)) {
+    case 0:
+        return dice_between(&w->dice, 3000, 5000);
+    case 1:
+        return dice_between(&w->dice, 5000, 12000);
+    default:
+        return dice_between(&w->dice, 12000, 20000);
+    }
+}
+
+static void draw_plan(struct world *w, const struct world_options *options)
 {
     struct plan *p = &w->plan;
 
     p->duration_ms = dice_between(&w->dice, 20000, 120000);
-    p->skew_max_ms = dice_between(&w->dice, 3000, dice_chance(&w->dice, 500) ? 5000 : 14000);
+    p->skew_max_ms = draw_skew(w);
     p->clocks_wild = dice_chance(&w->dice, 80);
     p->policy_varies = dice_chance(&w->dice, 300);
     p->deletes = dice_chance(&w->dice, 300);
@@ -142,7 +156,12 @@ static void draw_plan(struct world *w, unsigned without)
     p->incidents &= dice_chance(&w->dice, 900) ? ~(1u << INCIDENT_BOTH_LOST) : ~0u;
     if (p->clocks_wild)
         p->incidents &= 1u << INCIDENT_CUT | 1u << INCIDENT_KILL;
-    p->incidents &= ~without;
+    if (options->focus) {
+        p->clocks_wild = false;
+        p->incidents = options->focus | 1u << INCIDENT_CUT;
+        p->incident_every_ms = dice_between(&w->dice, 1000, 6000);
+    }
+    p->incidents &= ~options->without;
     w->wire.lost_per_mille = some(w, 150);
     w->wire.again_per_mille = some(w, 200);
     w->wire.slow_per_mille = some(w, 200);
@@ -302,7 +321,7 @@ struct world_summary world_run(const struct world_options *options)
     if (options->trace)
         trace_start(&w->trace);
     w->dice.state = options->seed;
-    draw_plan(w, options->without);
+    draw_plan(w, options);
     int64_t lease_max_ms = dice_between(&w->dice, 2000, dice_chance(&w->dice, 700) ? 20000 : 40000);
     make_node(w, 0, lease_max_ms);
     make_node(w, 1, lease_max_ms);

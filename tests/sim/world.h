@@ -76,6 +76,7 @@ struct world_options {
     bool trace;       /* keep the trace; else a failing seed is run again to get it */
     bool full_trace;  /* print all of it that was kept */
     unsigned without; /* incidents that must not happen */
+    unsigned focus;   /* those that happen, besides cuts, and often; 0: as the seed has it */
 };
 
 /* Runs one seed. Ends the process with a trace if a rule is broken. */
