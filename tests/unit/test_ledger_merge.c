@@ -243,6 +243,28 @@ static void r9_a_later_life_replaces_what_is_remembered_of_the_first(void **stat
     assert_ok(&a, story_renew(&a, ANN, 1, NULL));
 }
 
+/* It need not be a lease of the same thing. */
+static void r9_a_later_life_may_be_another_request(void **state)
+{
+    PAIR(a, b);
+    (void)state;
+
+    begin_later_life(&a, &b);
+    assert_ok(&b, story_release(&b, ANN, 1, NULL));
+    pair_settle(&a, &b);
+    pair_wait(&a, &b, HOUR + 1);
+    pair_tell(&a, &b);
+    pair_settle(&a, &b);
+    pair_tell(&a, &b);
+    assert_ok(&b, story_purge(&b, 9));
+    assert_ok(&b, story_grant(&b, BOB, LEASE(1, .count = 2, .duration_ms = HOUR)));
+    pair_settle(&a, &b);
+    assert_same(&a, &b);
+    assert_int_equal(lease_row_of(&a, 1, 2)->count, 2);
+    assert_err(&a, ERR_LEASE_UNKNOWN, story_renew(&a, ANN, 1, NULL));
+    assert_ok(&a, story_renew(&a, BOB, 1, NULL));
+}
+
 static void r4_token_of_a_later_life_is_adopted(void **state)
 {
     PAIR(a, b);
@@ -583,6 +605,7 @@ int main(void)
         cmocka_unit_test(r9_a_double_whose_other_is_over_is_not_superseded),
         cmocka_unit_test(r9_leases_of_other_requests_are_no_doubles),
         cmocka_unit_test(r9_a_later_life_replaces_what_is_remembered_of_the_first),
+        cmocka_unit_test(r9_a_later_life_may_be_another_request),
         cmocka_unit_test(r4_token_of_a_later_life_is_adopted),
         cmocka_unit_test(r4_an_active_double_goes_before_one_that_has_ended),
         cmocka_unit_test(r9_newest_stamp_of_an_origin_wins),
