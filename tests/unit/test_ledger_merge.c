@@ -187,6 +187,23 @@ static void r9_a_double_whose_other_is_over_is_not_superseded(void **state)
     assert_int_equal(last_lease(&b)->home.bytes[15], 2);
 }
 
+/* Released at a, asked for again at b, which had not heard of it: that one is wanted. */
+static void r9_the_double_of_an_ended_lease_stands(void **state)
+{
+    for (int first = 0; first < 2; first++) {
+        PAIR(a, b);
+        begin_doubled(&a, &b, HOUR, HOUR);
+        assert_ok(&a, story_release(&a, ANN, 1, NULL));
+        pair_tell(first ? &a : &b, first ? &b : &a);
+        pair_settle(&a, &b);
+        assert_int_equal(lease_row_of(&a, 1, 1)->state, LEASE_RELEASED);
+        assert_int_equal(lease_row_of(&a, 1, 2)->state, LEASE_ACTIVE);
+        assert_ok(&a, story_renew(&a, ANN, 1, NULL));
+        assert_same(&a, &b);
+    }
+    (void)state;
+}
+
 static void r9_leases_of_other_requests_are_no_doubles(void **state)
 {
     for (int other = 0; other < 3; other++) {
@@ -603,6 +620,7 @@ int main(void)
         cmocka_unit_test(r9_what_began_and_ended_unheard_is_told),
         cmocka_unit_test(r9_the_double_of_the_smaller_home_stands),
         cmocka_unit_test(r9_a_double_whose_other_is_over_is_not_superseded),
+        cmocka_unit_test(r9_the_double_of_an_ended_lease_stands),
         cmocka_unit_test(r9_leases_of_other_requests_are_no_doubles),
         cmocka_unit_test(r9_a_later_life_replaces_what_is_remembered_of_the_first),
         cmocka_unit_test(r9_a_later_life_may_be_another_request),
