@@ -7,7 +7,7 @@ same reference at the other node. It needs nothing but Python's standard library
 The log is the only thing that `judge.py` knows. One record an exchange, as a JSON line:
 
     client     number of the machine
-    what       acquire, renew, release or list
+    what       acquire, renew, release, release all or list
     node       primary or secondary
     ref        the lease's reference (acquire, renew, release)
     count      seats of the lease (acquire)
@@ -148,9 +148,9 @@ class Held:
 class Machine:
     """One origin. Not safe for more than one thread at a time."""
 
-    def __init__(self, pair, log, number, seed=0, keep=4, duration=None):
+    def __init__(self, pair, log, number, seed=0, keep=4, abandons=True):
         self.pair, self.log, self.number = pair, log, number
-        self.keep, self.duration = keep, duration
+        self.keep, self.abandons = keep, abandons
         self.random = random.Random(f"{seed} {number}")
         self.channels = {node: Channel(pair, node) for node in NODES}
         self.held, self.abandoned = {}, []
@@ -226,8 +226,6 @@ class Machine:
         """Returns the lease, or None if it was denied."""
         ref = ref or self.draw()
         item = {"feature": self.pair.feature, "count": count, "candidate_lease_ref": ref}
-        if self.duration:
-            item["duration_seconds"] = self.duration
         call = ("acquire", "POST", "/v1/leases", {"lease_request_list": [item]})
         told = self.anywhere(time.monotonic() + 30, *call, first=node, ref=ref, count=count)
         if told is None or told[0] not in (200, 201):
@@ -278,7 +276,7 @@ class Machine:
             held = self.random.choice(list(self.held.values()))
             if choice < RELEASE_SHARE:
                 return self.release(held)
-            if choice < RELEASE_SHARE + ABANDON_SHARE:
+            if self.abandons and choice < RELEASE_SHARE + ABANDON_SHARE:
                 return self.abandon(held)
             return self.renew(held)
         return self.acquire()
@@ -297,21 +295,28 @@ class Machine:
             self.forget_expired()
             for held in list(self.held.values()):
                 self.confirm_one(held, node)
-            status, document, _ = self.ask(node, "list", "GET", "/v1/leases")
+            status, document, _ = self.ask_there(node, "list", "GET", "/v1/leases")
             if status != 200:
                 raise Refused(f"the {node} does not list leases: {status} {document}")
 
+    def ask_there(self, node, *call, **more):
+        """At that node; once more if the connection was one to the node's former process."""
+        told = self.ask(node, *call, **more)
+        return told if told[0] else self.ask(node, *call, **more)
+
     def confirm_one(self, held, node):
         call = ("renew", "PUT", f"/v1/leases/{held.ref}", {"lease_token": held.token})
-        status, document, at = self.ask(node, *call, ref=held.ref)
+        status, document, at = self.ask_there(node, *call, ref=held.ref)
         if status == 200:
             self.hold(document, at)
         elif time.monotonic() < held.ends:
             raise Refused(f"the {node} does not renew lease {held.ref}: {status} {document}")
 
     def release_all(self):
+        """Also what it was granted without ever hearing of it."""
         for held in list(self.held.values()):
             self.release(held)
+        self.anywhere(time.monotonic() + 30, "release all", "DELETE", "/v1/leases")
 
     def close(self):
         for channel in self.channels.values():
@@ -321,9 +326,9 @@ class Machine:
 class Load:
     """Many machines, each in a thread of its own."""
 
-    def __init__(self, pair, log, count=6, seed=0, keep=4, pause=0.03, duration=None):
+    def __init__(self, pair, log, count=6, seed=0, keep=4, pause=0.03, abandons=True):
         self.pair, self.log, self.pause = pair, log, pause
-        self.machines = [Machine(pair, log, n, seed, keep, duration) for n in range(count)]
+        self.machines = [Machine(pair, log, n, seed, keep, abandons) for n in range(count)]
         self.problems = []
         self._threads = []
 

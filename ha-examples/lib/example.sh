@@ -12,7 +12,7 @@
 #   prove TEXT…                  the last line: what was shown. Ends the example well
 #
 # Settings of an example, before example_begin: seats, lease_seconds, clients, keep, pair_options,
-# need_root.
+# load_options, need_root.
 
 example_lib=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
 example_root=$(realpath "$example_lib/../..")
@@ -26,6 +26,7 @@ lease_seconds=6
 clients=6
 keep=4
 pair_options=()
+load_options=()
 need_root=false
 title=
 
@@ -245,7 +246,8 @@ await_equal() {
 load_start() {
     coproc LOAD {
         in_wire /usr/bin/python3 "$example_lib/load" --env "$dir/pair/pair.env" \
-            --log "$dir/clients.log" --seats "$seats" --clients "$clients" --keep "$keep"
+            --log "$dir/clients.log" --seats "$seats" --clients "$clients" --keep "$keep" \
+            "${load_options[@]}"
     }
     # shellcheck disable=SC2153 # coproc sets it
     load_pid=$LOAD_PID

@@ -114,6 +114,8 @@ def judge_leases(verdict, records):
             if record["status"] == 200:
                 judge_list(verdict, holdings, record)
             continue
+        if record["what"] == "release all":
+            continue
         judge_refusal(verdict, holdings, record)
         if record["what"] == "release":
             note_release(holdings, record)
