@@ -5,8 +5,8 @@
 #include "ledger/ledger.h"
 
 #define SIM_ITEMS_MAX 4
-#define FROM_OUTSIDE  SIZE_MAX /* clients and operators: the wire between the nodes is not theirs  \
-                                */
+/* Clients and operators: the wire between the nodes is not theirs. */
+#define FROM_OUTSIDE SIZE_MAX
 
 struct world;
 struct sim_node;
