@@ -199,6 +199,23 @@ def test_the_tour_of_the_readme(pair):
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
+def test_the_operator_s_commands_of_the_readme(pair):
+    folder = tempfile.mkdtemp()
+    done = subprocess.run(
+        ["bash", "-c", "set -eu -o pipefail\n" + "\n".join(blocks("Two nodes"))],
+        cwd=folder,
+        text=True,
+        capture_output=True,
+        timeout=120,
+        check=False,
+        env={"PATH": f"{pair}/bin:{os.environ['PATH']}", "PAIR": pair, "HOME": folder},
+    )
+    shutil.rmtree(folder)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "connected" in done.stdout, done.stdout
+    wait_until(lambda: health(pair, "secondary")["self"] == "serving", 30, "it serves again")
+
+
 def test_up_again_changes_nothing(pair):
     before = environment(pair)
     local_pair(pair, "up", "--quiet")
