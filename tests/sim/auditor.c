@@ -404,6 +404,8 @@ void auditor_told(struct world *w, const struct request *request, size_t origin,
         world_fail(w, "R4: another origin's lease");
     if (lease->count != row->count || !uuid_equal(&lease->scope_ref, &row->scope_ref))
         world_fail(w, "R3: one reference stands for two leases");
+    if (!uuid_equal(&row->origin_ref, &w->clients.all[origin].origin_ref))
+        lease->blind = true; /* the client has another name since */
     bool after = after_the_ends(&w->auditor, request, lease);
     lease->ends = lease->ends || !after;
     bool grows = !listed && row->expires_ms > request->before_ms[at];

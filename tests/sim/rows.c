@@ -108,13 +108,25 @@ static bool is_note_of_revision(const struct rows *rows, const struct entitlemen
     return false;
 }
 
+static bool is_note_of_credit(const struct rows *rows, const struct credit_row *row)
+{
+    for (size_t i = 0; i < rows->credits.count; i++) {
+        if (same_credit(&rows->credits.items[i], row))
+            return rows->credits.items[i].seq == row->seq;
+    }
+    return false;
+}
+
 static void check_seqs(const struct rows *rows, const struct ledger_changes *c)
 {
     ROW_LIST(uint64_t) seqs = { NULL, 0, 0 };
 
     gather(c->leases, c->lease_count);
     gather(c->origins, c->origin_count);
-    gather(c->credits, c->credit_count);
+    for (size_t i = 0; i < c->credit_count; i++) {
+        if (!is_note_of_credit(rows, &c->credits[i]))
+            list_add(&seqs, c->credits[i].seq);
+    }
     gather(c->moves, c->move_count);
     for (size_t i = 0; i < c->node_count; i++) {
         if (!is_note_of_node(rows, &c->nodes[i]))
