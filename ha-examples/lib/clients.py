@@ -1,8 +1,8 @@
 """Machines that lease seats from a pair, and a log of everything they asked and were told.
 
 Each machine is an origin of its own. It draws the reference of a lease itself, asks either node,
-and when a node goes away in the middle of a request, or answers 503, it repeats the request with the
-same reference at the other node. It needs nothing but Python's standard library.
+and when a node goes away in the middle of a request, or answers 503, it repeats the request with
+the same reference at the other node. It needs nothing but Python's standard library.
 
 The log is the only thing that `judge.py` knows. One record an exchange, as a JSON line:
 
@@ -316,6 +316,7 @@ class Machine:
         """Also what it was granted without ever hearing of it."""
         for held in list(self.held.values()):
             self.release(held)
+        self.abandoned = []
         self.anywhere(time.monotonic() + 30, "release all", "DELETE", "/v1/leases")
 
     def close(self):
@@ -379,8 +380,8 @@ class Load:
         return sum(machine.given_up for machine in self.machines)
 
     def fill(self, node, seats, seconds):
-        """Acquires all seats as one lease at one node, and gives them back; returns how many seconds
-        that took. None: it could not be had in that time."""
+        """Acquires all seats as one lease at one node, and gives them back; returns how many
+        seconds that took. None: it could not be had in that time."""
         begun, machine = time.monotonic(), self.machines[0]
         while time.monotonic() < begun + seconds:
             held = machine.acquire(node, seats)

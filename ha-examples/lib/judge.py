@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """judge.py --log FILE --seats N [--survivor] [--no-refusal]
 
-An auditor who knows only what clients were told (`clients.py` describes the log). It knows nothing of
-nodes, credits or watermarks, and asks nobody. It finds out
+An auditor who knows only what clients were told (`clients.py` describes the log). It knows nothing
+of nodes, credits or watermarks, and asks nobody. It finds out
 
   - whether machines ever held more seats than there are. A machine holds a lease from the answer
     that granted it until it asks to give it back, or until `expires_in` has passed since it *sent*
@@ -27,8 +27,9 @@ class Verdict:
 
     def __init__(self):
         self.problems = []
-        self.acknowledged = self.exchanges = self.cut_off = self.refused = self.peak = 0
-        self.turned_away = self.windows = self.survived = self.stall_ms = self.leases = self.expired = 0
+        self.acknowledged = self.exchanges = self.cut_off = self.refused = 0
+        self.peak = self.leases = self.expired = 0
+        self.turned_away = self.windows = self.survived = self.stall_ms = 0
 
     def summary(self, seats):
         text = (
@@ -73,6 +74,12 @@ def note_release(holdings, record):
         holding.released = record["at"]
 
 
+def note_release_all(holdings, record):
+    for holding in holdings.values():
+        if holding.client == record["client"] and holding.released is None:
+            holding.released = record["at"]
+
+
 def note_lease(holdings, record):
     ref, end = record["ref"], record["at"] + record["expires_in"]
     if ref not in holdings:
@@ -115,6 +122,7 @@ def judge_leases(verdict, records):
                 judge_list(verdict, holdings, record)
             continue
         if record["what"] == "release all":
+            note_release_all(holdings, record)
             continue
         judge_refusal(verdict, holdings, record)
         if record["what"] == "release":

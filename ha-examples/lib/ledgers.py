@@ -1,9 +1,10 @@
 #!/usr/bin/python3
 """ledgers.py ONE TWO
 
-Compares what ledger.sql printed of two databases, row by row (I3). They must be the same, but for one
-thing: a lease that had ended, and whose `expires` every clock has passed, may be missing at one node.
-It was over before that node heard of it, as in a refill or after a long cut; or it was purged there.
+Compares what ledger.sql printed of two databases, row by row (I3). They must be the same, but for
+one thing: a lease that had ended, and whose `expires` every clock has passed, may be missing at one
+node. It was over before that node heard of it, as in a refill or after a long cut; or it was purged
+there.
 Prints what differs; exit code 1 if anything does."""
 
 import json

@@ -1,9 +1,9 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034 # lib/example.sh uses what is set here
-# A wire between the nodes that can be cut: three network namespaces of this example alone, two with a
-# node and its database each, and between them one that routes, in which the clients are. They reach
-# both nodes whatever happens to what the nodes send each other. Needs root and iproute2, and touches
-# no network of the machine. To be sourced after example.sh.
+# A wire between the nodes that can be cut: three network namespaces of this example alone, two with
+# a node and its database each, and between them one that routes, in which the clients are. They
+# reach both nodes whatever happens to what the nodes send each other. Needs root and iproute2, and
+# touches no network of the machine. To be sourced after example.sh.
 #
 #   wire_make               before the pair; example_begin calls it
 #   wire_remove             after it; example_end calls it

@@ -27,7 +27,9 @@ def instance_key(folder, kind="ec"):
     """Settings that name an instance key pair in this folder."""
     os.makedirs(folder, exist_ok=True)
     key = jose.make_key(kind)
-    private, public = (os.path.join(folder, f"instance.{part}.pem") for part in ("private", "public"))
+    private, public = (
+        os.path.join(folder, f"instance.{part}.pem") for part in ("private", "public")
+    )
     write_private(private, pem_private(key))
     with open(public, "wb") as file:
         file.write(pem_public(key.public_key()))

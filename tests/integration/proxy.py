@@ -1,9 +1,9 @@
 """What can go wrong between two nodes, in user space: no rights, no kernel modules.
 
 Wire     carries bytes, and can count, delay, cut, reset or stall them, also in one direction alone
-Meddler  ends TLS with a certificate of the tests' CA, and so can show a node another answer than its
-         peer gave: cut short, changed, of an earlier time. It can do anything that somebody could who
-         holds a valid certificate, but not the instance key."""
+Meddler  ends TLS with a certificate of the tests' CA, and so can show a node another answer than
+         its peer gave: cut short, changed, of an earlier time. It can do anything that somebody
+         could who holds a valid certificate, but not the instance key."""
 
 import http.client
 import http.server
@@ -150,8 +150,8 @@ class Answer:
 
 
 class Meddler:
-    """Between two nodes, as one of them. `meddle(method, target, answer)` may return another answer;
-    it sees every exchange."""
+    """Between two nodes, as one of them. `meddle(method, target, answer)` may return another
+    answer; it sees every exchange."""
 
     HOP = ("connection", "keep-alive", "transfer-encoding", "content-length", "host")
 

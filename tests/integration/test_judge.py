@@ -76,6 +76,12 @@ def test_a_release_counts_from_when_it_was_asked_for():
     assert not problems(granted("a", 0), cut_off, granted("b", 2, client=1), again)
 
 
+def test_giving_back_all_ends_all_of_that_machine():
+    everything = told("release all", None, 2, 200)
+    assert not problems(granted("a", 0), everything, granted("b", 3, client=1))
+    assert problems(granted("a", 0, client=1), everything, granted("b", 3))
+
+
 @pytest.mark.parametrize("status", [404, 409, 410, 401, 500])
 @pytest.mark.parametrize("what", ["renew", "release"])
 def test_a_lease_that_is_denied_to_its_holder_is_lost(what, status):

@@ -154,8 +154,8 @@ def test_ledger_clock_never_goes_back_over_a_kill(node, with_seats):
 
 @pytest.mark.parametrize("kind,rounds", [([], 50), (["--pair"], 20)], ids=["single", "pair"])
 def test_kill_loop(kind, rounds):
-    """Nothing is lost or oversold. The release build takes all rounds; sanitized ones, which are many
-    times slower, a few."""
+    """Nothing is lost or oversold. The release build takes all rounds; sanitized ones, which are
+    many times slower, a few."""
     rounds = str(rounds if "sanit" not in build_kind() else rounds // 6)
     script = os.path.join(ROOT, "tests/faults/kill-loop")
     done = subprocess.run(

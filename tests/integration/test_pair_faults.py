@@ -78,7 +78,8 @@ def test_killed_nodes_come_back_as_who_they_were(make_pair):
 
 
 def test_one_alone_serves_after_a_restart(make_pair):
-    """R3, R12: it leases what credits it has; what the other one has is out of reach, and said so."""
+    """R3, R12: it leases what credits it has; what the other one has is out of reach, and it says
+    so."""
     pair = make_pair()
     pair.install(10)
     origin = Origin.ready(pair.secondary)
@@ -366,7 +367,7 @@ def test_an_earlier_page_shown_again_changes_nothing(lied_to):
 
 
 def test_an_idle_pair_says_little(make_pair):
-    """Less than 1 kB/s in all, TLS and headers included, while expiry and a new lease stay prompt."""
+    """Less than 1 kB/s in all, TLS and headers included, and a new lease is told at once."""
     pair = make_pair(wires=True)
     pair.install(10)
     origin = Origin.ready(pair.primary)

@@ -132,8 +132,8 @@ def test_there_must_be_somebody_to_retire(pair):
 
 
 def test_retired_replaced_and_refused(pair, nodes, publisher):
-    """R10, R11: a dead node's seats wait, then come free; a newcomer takes its place only after that;
-    the old one, back from the dead, is told and serves nothing, and the newcomer is not disturbed."""
+    """R10, R11: a newcomer is refused until the dead node was retired; the dead one's seats wait,
+    then come free; back from the dead it is told and serves nothing, and disturbs nobody."""
     dead, heir = pair.primary, pair.secondary
     dead.client_token_made = dead.client_token()
     origin = Origin.ready(dead)
