@@ -222,7 +222,7 @@ static bool deleted(const struct world *w, const struct audited_lease *lease)
 
 static bool usable(const struct world *w, const struct audited_lease *lease)
 {
-    if (!lease->in_use || deleted(w, lease))
+    if (!lease->in_use || lease->stolen || deleted(w, lease))
         return false;
     if (w->identities[lease->teller].state != IDENTITY_LIVE && w->now_ms < lease->until_ms)
         return true;
@@ -328,7 +328,7 @@ static struct audited_lease *enter(struct world *w, const struct request *reques
         if (!uuid_equal(&other->lease_ref, &lease.lease_ref))
             continue;
         if (other->origin != origin) {
-            other->blind = lease.blind = true;
+            other->blind = lease.blind = other->stolen = lease.stolen = true;
             continue;
         }
         lease.twin = (int)i;

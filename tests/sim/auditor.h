@@ -43,10 +43,11 @@ struct audited_lease { /* one of (lease_ref, home, created) */
     uint64_t end_known;       /* when the last of them was */
     bool private;             /* no token said that another node may adopt it */
     bool in_use;
-    bool kept;  /* revoked where a revoked lease's seat comes back at its expiry: still in use */
-    bool ends;  /* somebody asked to end it, at some time: I2 is not asserted */
-    bool blind; /* its reference is another origin's, too; or its origin has a new name */
-    int twin;   /* index of an earlier one with the same reference and origin; -1: none */
+    bool kept;   /* revoked where a revoked lease's seat comes back at its expiry: still in use */
+    bool ends;   /* somebody asked to end it, at some time: I2 is not asserted */
+    bool blind;  /* its reference is another origin's, too; or its origin has a new name */
+    bool stolen; /* the first of these: which of the two an operator's end was for is not known */
+    int twin;    /* index of an earlier one with the same reference and origin; -1: none */
 };
 
 struct audited_origin {
