@@ -128,6 +128,11 @@ COMMENT ON COLUMN entitlement.usable IS
 -- Version 1 kept what a node with a peer had minted locked until the peer acknowledged it. There
 -- was no way to acknowledge anything, and nobody else minted.
 UPDATE credit SET usable = minted WHERE usable < minted;
+ALTER TABLE credit ADD COLUMN debt bigint CHECK (debt >= 0);
+UPDATE credit SET debt = 0;
+ALTER TABLE credit ALTER COLUMN debt SET NOT NULL;
+COMMENT ON COLUMN credit.debt IS
+    'Seats that this other node holds beyond its credits, as it said last (after a reduction)';
 
 COMMENT ON TABLE credit IS
     'Seats minted, by scope and node (R2); derived from the entitlements, so that SQL can read it';

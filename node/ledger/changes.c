@@ -125,11 +125,12 @@ void origin_changed(struct ledger *l, struct origin *origin, const char *environ
     l->changes.origins[origin->row_at - 1].environment = environment ? environment : before;
 }
 
-void credit_changed(struct ledger *l, struct scope *scope, size_t node)
+void credit_noted(struct ledger *l, struct scope *scope, size_t node)
 {
     struct credit *credit = &scope->credits[node];
 
-    credit->seq = next_seq(l);
+    if (!credit->seq)
+        credit->seq = next_seq(l);
     if (!credit->row_at)
         credit->row_at = 1 + (uint32_t)ROW_NEW(l, credits, credit_count, credit_capacity);
     l->changes.credits[credit->row_at - 1] = (struct credit_row){
@@ -138,8 +139,15 @@ void credit_changed(struct ledger *l, struct scope *scope, size_t node)
         .minted = credit->minted,
         .usable = credit->usable,
         .revision = credit->revision,
+        .debt = credit->debt,
         .seq = credit->seq,
     };
+}
+
+void credit_changed(struct ledger *l, struct scope *scope, size_t node)
+{
+    scope->credits[node].seq = next_seq(l);
+    credit_noted(l, scope, node);
 }
 
 void move_changed(struct ledger *l, struct move *move)

@@ -91,6 +91,7 @@ struct credit_row {
     int64_t minted;
     int64_t usable;   /* of that: what the node may use already (R2) */
     int64_t revision; /* newest one that is in it */
+    int64_t debt;     /* of a partner: seats that it holds beyond its credits, as it said last */
     uint64_t seq;
 };
 

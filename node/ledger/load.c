@@ -107,6 +107,9 @@ enum err ledger_load_credit(struct ledger *l, const struct credit_row *row, stru
     if (row->minted != credit->minted)
         return corrupt(diag, "credit", &row->scope_ref,
                        "the entitlement's revisions say that another number was minted");
+    if (row->debt < 0)
+        return corrupt(diag, "credit", &row->scope_ref, "its debt is negative");
+    credit->debt = row->debt;
     return note_seq(l, row->seq, &credit->seq, FEED_NODE, NULL);
 }
 

@@ -323,7 +323,7 @@ static bool same_lease(const struct ledger *l, const struct lease *lease,
 static enum err judge_own(const struct ledger *l, const struct lease *lease,
                           const struct lease_row *row, struct diag *diag)
 {
-    if ((!lease && l->now_ms < row->expires_ms) || /* purged is what is over, ended or not */
+    if ((!lease && l->now_ms < row->expires_ms) ||      /* purged is what is over, ended or not */
         (lease && row->created_ms > lease->created_ms)) /* R11 */
         return lost(diag, "lease", &row->lease_ref, "granted here");
     if (lease && lease->state == LEASE_ACTIVE && row->state == LEASE_EXPIRED &&
@@ -757,14 +757,24 @@ static void compare_clocks(struct ledger *l, const struct ledger_page *page)
                       l->clock_difference_ms < -l->conf.skew_max_ms;
 }
 
-static void take_debts(struct ledger *l, const struct ledger_page *page)
+static int64_t debt_in(const struct ledger_page *page, const struct scope *scope)
 {
-    for (size_t i = 0; i < l->scopes.count; i++)
-        l->scopes.items[i]->partner_debt = 0;
     for (size_t i = 0; i < page->debt_count; i++) {
-        struct scope *scope = scope_find(l, &page->debts[i].scope_ref);
-        if (scope && page->debts[i].count > 0)
-            scope->partner_debt = page->debts[i].count;
+        if (uuid_equal(&page->debts[i].scope_ref, &scope->ref) && page->debts[i].count > 0)
+            return page->debts[i].count;
+    }
+    return 0;
+}
+
+static void take_debts(struct ledger *l, const struct ledger_page *page, size_t partner)
+{
+    for (size_t i = 0; i < l->scopes.count; i++) {
+        struct scope *scope = l->scopes.items[i];
+        int64_t debt = page->debt_count ? debt_in(page, scope) : 0;
+        if (debt == scope->credits[partner].debt)
+            continue;
+        scope->credits[partner].debt = debt;
+        credit_noted(l, scope, partner);
     }
 }
 
@@ -780,7 +790,7 @@ static void take_statement(struct ledger *l, const struct ledger_page *page, str
     if (late)
         return;
     l->merged_ms = l->now_ms;
-    take_debts(l, page);
+    take_debts(l, page, (size_t)(partner - l->nodes));
     compare_clocks(l, page);
     if (l->self.refilled)
         return;

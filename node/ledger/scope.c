@@ -62,7 +62,8 @@ static int64_t partner_debt(const struct ledger *l, const struct scope *scope)
 
     if (partner < 0)
         return 0;
-    return -there > scope->partner_debt ? -there : scope->partner_debt;
+    int64_t said = scope->credits[partner].debt;
+    return -there > said ? -there : said;
 }
 
 /* R2: free(i) = credits(i) − seats still held by leases whose home is i; with what i inherited

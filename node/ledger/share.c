@@ -16,7 +16,11 @@ static void give(struct ledger *l, struct scope *scope, size_t receiver, int64_t
 
     must(count > 0 && scope_free_at(l, scope, SELF) >= count);
     move->moved += count;
-    scope->partner_debt -= smaller(count, scope->partner_debt);
+    struct credit *credit = &scope->credits[receiver];
+    if (credit->debt > 0) {
+        credit->debt -= smaller(count, credit->debt);
+        credit_noted(l, scope, receiver);
+    }
     move->via = SELF;
     move_changed(l, move);
 }

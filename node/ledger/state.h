@@ -63,6 +63,7 @@ struct lease {
 struct credit {     /* derived from the revisions, see scope_derive() */
     int64_t minted; /* R2, by the node of this index */
     int64_t usable; /* of that */
+    int64_t debt;   /* as a partner said in its last complete page */
     int64_t revision;
     uint64_t seq;
     uint32_t row_at;
@@ -81,7 +82,6 @@ struct scope {
     struct entitlement *entitlement; /* owned: the newest revision that has this scope */
     const struct feature *feature;   /* inside it */
     int64_t seats;                   /* in force */
-    int64_t partner_debt;            /* as it said in its last complete page; not stored */
     int64_t short_until_ms;          /* R12: a grant waits for credits; not stored */
     int64_t told_revision;           /* of the entitlement, in this scope's row */
     uint64_t seq;
@@ -183,6 +183,7 @@ struct ledger {
 void lease_changed(struct ledger *l, struct lease *lease);
 void origin_changed(struct ledger *l, struct origin *origin, const char *environment);
 void credit_changed(struct ledger *l, struct scope *scope, size_t node);
+void credit_noted(struct ledger *l, struct scope *scope, size_t node);
 void move_changed(struct ledger *l, struct move *move);
 void node_changed(struct ledger *l, struct node *node);
 void node_noted(struct ledger *l, struct node *node);

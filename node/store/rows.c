@@ -79,6 +79,7 @@ const struct table table_credit = {
         COLUMN(credit_row, minted, INT64, 0),
         COLUMN(credit_row, usable, INT64, 0),
         COLUMN(credit_row, revision, INT64, 0),
+        COLUMN(credit_row, debt, INT64, 0),
         COLUMN(credit_row, seq, SEQ, 0),
     },
 };

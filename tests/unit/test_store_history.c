@@ -104,7 +104,7 @@ static struct uuid write_history(const struct database *db, const struct uuid *p
     struct entitlement *e = fake_entitlement(&ref, 1, 1, &scope_ref, &seats);
     struct entitlement_row entitlement = { e, NOW_MS, identity.node_ref, true, 1 };
     struct scope_row scope = { scope_ref, ref, 1, "render", seats, 2 };
-    struct credit_row credit = { scope_ref, identity.node_ref, seats, seats, 1, 3 };
+    struct credit_row credit = { scope_ref, identity.node_ref, seats, seats, 1, 0, 3 };
     struct move_row move = { scope_ref, identity.node_ref, *partner, 1, 4 };
     struct origin_row origin = { .origin_ref = origin_ref,
                                  .enrolled = true,
