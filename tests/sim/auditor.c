@@ -435,10 +435,10 @@ static bool owed(const struct world *w, const struct request *request,
         return false; /* a token of an earlier life of this reference */
     if (w->identities[lease->teller].state == IDENTITY_RETIRED)
         return false; /* it may have told it after the operator said that it had stopped */
-    if (knows)
-        return lease->teller == request->teller && request->result.now_ms < lease->expires_ms;
-    return token && uuid_equal(&token->adopter, here) && token->adopt &&
-           request->result.now_ms < token->expires_ms;
+    if (token && uuid_equal(&token->home, &lease->home) && (knows || token->adopt) &&
+        (knows || uuid_equal(&token->adopter, here)))
+        return request->result.now_ms < token->expires_ms;
+    return knows && lease->teller == request->teller && request->result.now_ms < lease->expires_ms;
 }
 
 void auditor_refused(struct world *w, const struct request *request, size_t origin)
