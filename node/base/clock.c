@@ -1,5 +1,7 @@
 #include "base/clock.h"
 
+#include <errno.h>
+
 #include <stdio.h>
 #include <time.h>
 
@@ -82,4 +84,12 @@ void rfc3339_format(int64_t ms, char out[RFC3339_SIZE])
                           month % 100, day % 100, second / 3600 % 100, second / 60 % 60,
                           second % 60, (int)(rest % 1000));
     must(length == RFC3339_SIZE - 1);
+}
+
+void wait_ms(int64_t ms)
+{
+    struct timespec until = deadline_after(ms);
+
+    while (ms > 0 && clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR)
+        ;
 }

@@ -26,6 +26,9 @@ int64_t stopwatch_us(void);
  */
 struct timespec deadline_after(int64_t ms);
 
+/* Lets so much time pass; 0: none. Only for what nothing else could announce. */
+void wait_ms(int64_t ms);
+
 /* RFC 3339 in UTC with milliseconds: 2026-11-21T08:50:09.123Z. Needs RFC3339_SIZE bytes. Instants
  * outside the years 0000 to 9999 are clamped. */
 #define RFC3339_SIZE 25

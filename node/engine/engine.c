@@ -226,9 +226,11 @@ static void start_clock(struct engine *engine, int64_t ceiling_ms)
 {
     if (engine->clock_started)
         ledger_clock_resume(&engine->clock, wall_now(), boot_now(), ceiling_ms);
-    else
+    if (!engine->clock_started) {
+        wait_ms(ledger_clock_wait(wall_now(), ceiling_ms));
         ledger_clock_start(&engine->clock, wall_now(), boot_now(), ceiling_ms,
                            engine->conf.clock_skew_max_ms);
+    }
     engine->clock_started = true;
 }
 

@@ -31,6 +31,13 @@ static bool too_far(const struct ledger_clock *clock, int64_t offset_ms)
            (offset_ms < -clock->skew_max_ms && !clock->started_ahead);
 }
 
+int64_t ledger_clock_wait(struct wall wall, int64_t ceiling_ms)
+{
+    int64_t ahead_ms = ceiling_ms - wall.ms;
+
+    return ahead_ms > 0 && ahead_ms <= LEDGER_CLOCK_AHEAD_MS ? ahead_ms : 0;
+}
+
 /* R1: how far the clock moves besides the elapsed time, to follow a small difference. */
 static int64_t slew(struct ledger_clock *clock, int64_t elapsed_ms, int64_t offset_ms)
 {

@@ -13,10 +13,10 @@
 #include "base/clock.h"
 #include "base/must.h"
 
-/* The ceiling that is written lies this far ahead of the clock. It is as far as a crash can set the
- * clock forward, so it is short; it is renewed when half is used, so an idle node writes once a
- * second. */
-#define LEDGER_CLOCK_AHEAD_MS 2000
+/* The ceiling that is written lies this far ahead of the clock. It is as far as a crash could set
+ * the clock forward, or as long as a start has to wait for the wall clock (ledger_clock_wait()), so
+ * it is short; it is renewed when half is used, so an idle node writes twice a second. */
+#define LEDGER_CLOCK_AHEAD_MS 1000
 
 /* Slewing per elapsed millisecond, in millionths. 500 is what NTP's own slewing may do. */
 #define LEDGER_CLOCK_SLEW_FASTER_PPM 500
@@ -35,6 +35,11 @@ struct ledger_clock {
 /* ceiling_ms is what the database has, 0 for a new one. */
 void ledger_clock_start(struct ledger_clock *clock, struct wall wall, struct boot boot,
                         int64_t ceiling_ms, int64_t skew_max_ms);
+
+/* How long a start had better wait, so that the wall clock has passed the ceiling: a clock that
+ * starts ahead of it lets leases end early for clients, who count on their own clocks; each crash
+ * would add to that. 0 where the ceiling is further ahead: then the wall clock is wrong, or was. */
+int64_t ledger_clock_wait(struct wall wall, int64_t ceiling_ms);
 
 /* The database was away and is back with this ceiling: the clock goes on, but jumps over times that
  * somebody else may have used meanwhile. */

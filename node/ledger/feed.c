@@ -268,6 +268,8 @@ static bool add_changes(struct ledger *l, struct filling *f, size_t partner, siz
     return true;
 }
 
+/* With every page: one that stops short may have credits that were given away, and must not make
+ * more grantable there than the whole would (R2). */
 static void add_debts(const struct ledger *l, struct filling *f)
 {
     for (size_t i = 0; i < l->scopes.count && f->debts.count < PAGE_ROWS_MAX; i++) {
@@ -331,10 +333,9 @@ void request_page(struct ledger *l, const struct ledger_event *e, struct ledger_
     };
     if (f.page->since == 0)
         add_foundations(l, &f);
-    if (add_changes(l, &f, (size_t)(partner - l->nodes), e->page.limit)) {
+    if (add_changes(l, &f, (size_t)(partner - l->nodes), e->page.limit))
         state(l, f.page, partner);
-        add_debts(l, &f);
-    }
+    add_debts(l, &f);
     f.page->nodes = f.nodes.items;
     f.page->entitlements = f.entitlements.items;
     f.page->moves = f.moves.items;

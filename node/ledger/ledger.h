@@ -191,7 +191,7 @@ struct ledger_page {
     struct move_row *moves;
     struct lease_row *leases;
     struct origin_row *origins; /* environment: borrowed from whoever filled it in */
-    struct debt_row *debts;     /* complete pages: all that the sender has */
+    struct debt_row *debts;     /* all that the sender has now */
     size_t node_count, entitlement_count, move_count, lease_count, origin_count, debt_count;
     char *texts; /* owned: what the pointers of `origins` lead into; may be NULL */
 };

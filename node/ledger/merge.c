@@ -790,7 +790,6 @@ static void take_statement(struct ledger *l, const struct ledger_page *page, str
     if (late)
         return;
     l->merged_ms = l->now_ms;
-    take_debts(l, page, (size_t)(partner - l->nodes));
     compare_clocks(l, page);
     if (l->self.refilled)
         return;
@@ -844,8 +843,10 @@ void request_merge(struct ledger *l, const struct ledger_event *e, struct ledger
     }
     if (page->upto > partner->cursor)
         partner->cursor = page->upto;
-    if (!late)
+    if (!late) {
         partner->closed = page->complete && page->closed; /* R10 */
+        take_debts(l, page, from);
+    }
     if (page->complete)
         take_statement(l, page, partner, late);
     node_noted(l, partner);

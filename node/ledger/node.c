@@ -140,6 +140,19 @@ int64_t node_waits_until(const struct ledger *l)
     return until_ms;
 }
 
+int64_t node_former_wait(const struct ledger *l)
+{
+    int64_t until_ms = 0;
+
+    for (size_t i = 1; i < l->node_count; i++) {
+        const struct node *node = &l->nodes[i];
+        if (node->retired && node_is_former(l, &node->ref) && node->owner == SELF &&
+            node->wait_ms > until_ms)
+            until_ms = node->wait_ms;
+    }
+    return until_ms;
+}
+
 int64_t node_next_wait(const struct ledger *l, int64_t after_ms)
 {
     int64_t next_ms = INT64_MAX;

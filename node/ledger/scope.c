@@ -141,7 +141,8 @@ struct scope_view scope_to_view(struct ledger *l, struct scope *scope)
  * waits for retired ones are over (R10). */
 static bool mint_usable(const struct ledger *l, const struct revision *revision)
 {
-    if (!l->self.refilled)
+    /* R11: what a lost history of ours had acknowledged to the other node, nobody knows */
+    if (!l->self.refilled || l->now_ms < node_former_wait(l))
         return false;
     if (node_partner(l) >= 0)
         return node_least_acknowledged(l) >= revision->seq;

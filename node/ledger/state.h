@@ -63,7 +63,7 @@ struct lease {
 struct credit {     /* derived from the revisions, see scope_derive() */
     int64_t minted; /* R2, by the node of this index */
     int64_t usable; /* of that */
-    int64_t debt;   /* as a partner said in its last complete page */
+    int64_t debt;   /* as a partner said in its last page */
     int64_t revision;
     uint64_t seq;
     uint32_t row_at;
@@ -223,6 +223,8 @@ int64_t node_least_watermark(const struct ledger *l); /* of the live partner; IN
 uint64_t node_least_acknowledged(const struct ledger *l); /* the same; UINT64_MAX if alone */
 bool node_peer_listens(const struct ledger *l);           /* R3: the partner fetched recently */
 int64_t node_waits_until(const struct ledger *l);         /* R10: the latest of all; 0: none */
+int64_t node_former_wait(
+    const struct ledger *l); /* the same of our former selves that we inherited */
 int64_t node_next_wait(const struct ledger *l, int64_t after_ms); /* INT64_MAX: none ends later */
 int64_t node_longest_ever(const struct ledger *l);
 void node_settle_longest(struct ledger *l); /* R10: the partner knows how long our leases may be */

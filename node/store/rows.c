@@ -72,7 +72,7 @@ const struct table table_origin_key = {
 const struct table table_credit = {
     .name = "credit",
     .row_size = sizeof(struct credit_row),
-    .column_count = 6,
+    .column_count = 7,
     .columns = {
         COLUMN(credit_row, scope_ref, UUID, COLUMN_KEY),
         COLUMN(credit_row, node_ref, UUID, COLUMN_KEY),

@@ -204,8 +204,8 @@ static void r1_far_off_wall_is_not_followed_forward(void **state)
     assert_int_equal(pass(&m, 1000000), NOON + 2000000 + 500);
 }
 
-/* A step back while running may be taken back: not followed. A ceiling that was written when the wall
- * clock was wrong is slewed away, or the alarm would never end (I4). */
+/* A step back while running may be taken back: not followed. A ceiling that was written when the
+ * wall clock was wrong is slewed away, or the alarm would never end (I4). */
 static void r1_far_ahead_is_slewed_only_if_it_started_so(void **state)
 {
     struct machine m;
@@ -222,6 +222,19 @@ static void r1_far_ahead_is_slewed_only_if_it_started_so(void **state)
     m.wall.ms -= 2 * SKEW; /* a step now is one while running again */
     int64_t before_ms = m.clock.now_ms;
     assert_int_equal(pass(&m, 1000000), before_ms + 1000000);
+}
+
+/* Crash after crash would set the clock ahead, and leases would end early for clients. */
+static void r1_start_waits_for_a_ceiling_that_is_near(void **state)
+{
+    const struct wall wall = { NOON };
+
+    (void)state;
+    assert_int_equal(ledger_clock_wait(wall, NOON - 1), 0);
+    assert_int_equal(ledger_clock_wait(wall, NOON), 0);
+    assert_int_equal(ledger_clock_wait(wall, NOON + 1), 1);
+    assert_int_equal(ledger_clock_wait(wall, NOON + LEDGER_CLOCK_AHEAD_MS), LEDGER_CLOCK_AHEAD_MS);
+    assert_int_equal(ledger_clock_wait(wall, NOON + LEDGER_CLOCK_AHEAD_MS + 1), 0);
 }
 
 static void r1_ceiling_is_wanted_when_half_is_used(void **state)
@@ -355,6 +368,7 @@ int main(void)
         cmocka_unit_test(r1_alarm_at_the_edge_of_max_clock_skew),
         cmocka_unit_test(r1_far_off_wall_is_not_followed_forward),
         cmocka_unit_test(r1_far_ahead_is_slewed_only_if_it_started_so),
+        cmocka_unit_test(r1_start_waits_for_a_ceiling_that_is_near),
         cmocka_unit_test(r1_ceiling_is_wanted_when_half_is_used),
         cmocka_unit_test(r1_ceiling_is_wanted_at_once_after_a_start_at_it),
         cmocka_unit_test(r1_time_of_suspension_counts),
