@@ -18,7 +18,7 @@
 
 #define PEER_PAUSE_MIN_MS  100  /* ceiling of the first pause; doubles with each failure … */
 #define PEER_PAUSE_MAX_MS  5000 /* … up to this */
-#define PEER_POLL_MAX_MS   5000 /* how long the peer may keep a request for changes */
+#define PEER_POLL_MAX_MS   6000 /* how long the peer may keep a request for changes */
 #define PEER_POLL_MIN_MS   200  /* … when a lease is about to end: no hammering */
 #define PEER_POLL_SLACK_MS 20
 #define PEER_OVERDUE_MS    10000 /* … one this late waits for something else than a page */

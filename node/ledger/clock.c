@@ -76,18 +76,19 @@ void ledger_clock_resume(struct ledger_clock *clock, struct wall wall, struct bo
                          int64_t ceiling_ms)
 {
     ledger_clock_advance(clock, wall, boot);
-    if (ceiling_ms > clock->ceiling_ms && ceiling_ms > clock->now_ms) {
+    if (ceiling_ms > clock->ceiling_ms && ceiling_ms > clock->asked_ms &&
+        ceiling_ms > clock->now_ms) {
         clock->now_ms = ceiling_ms;
         clock->offset_ms = wall.ms - clock->now_ms;
     }
     clock->ceiling_ms = ceiling_ms;
 }
 
-int64_t ledger_clock_ceiling_wanted(const struct ledger_clock *clock)
+int64_t ledger_clock_ceiling_wanted(struct ledger_clock *clock)
 {
     if (clock->now_ms + LEDGER_CLOCK_AHEAD_MS / 2 < clock->ceiling_ms)
         return 0;
-    return clock->now_ms + LEDGER_CLOCK_AHEAD_MS;
+    return clock->asked_ms = clock->now_ms + LEDGER_CLOCK_AHEAD_MS;
 }
 
 void ledger_clock_ceiling_durable(struct ledger_clock *clock, int64_t ceiling_ms)

@@ -27,6 +27,7 @@ struct ledger_clock {
     int64_t fraction;    /* slewing not yet applied, in millionths of a millisecond */
     struct boot boot;    /* reading that belongs to now_ms */
     int64_t ceiling_ms;  /* durable: every time handed out to the outside lies below it */
+    int64_t asked_ms;    /* the latest that was to be made durable: it may be, unheard */
     int64_t skew_max_ms; /* MAX_CLOCK_SKEW */
     int64_t offset_ms;   /* wall minus ledger at the last reading */
     bool started_ahead;  /* the ceiling was further ahead of the wall clock than skew_max_ms */
@@ -51,7 +52,7 @@ int64_t ledger_clock_advance(struct ledger_clock *clock, struct wall wall, struc
 
 /* The ceiling to be made durable together with whatever is decided now; 0 if the durable one is far
  * enough ahead. Nothing stamped with the present time may be shown to anybody before it is. */
-int64_t ledger_clock_ceiling_wanted(const struct ledger_clock *clock) MUST_USE;
+int64_t ledger_clock_ceiling_wanted(struct ledger_clock *clock) MUST_USE;
 void ledger_clock_ceiling_durable(struct ledger_clock *clock, int64_t ceiling_ms);
 
 /* True while the wall clock is further off than skew_max_ms: R7 pauses, everything else goes on. */

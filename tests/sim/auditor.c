@@ -224,7 +224,9 @@ static bool usable(const struct world *w, const struct audited_lease *lease)
 {
     if (!lease->in_use || lease->stolen || deleted(w, lease))
         return false;
-    if (w->identities[lease->teller].state != IDENTITY_LIVE && w->now_ms < lease->until_ms)
+    const struct identity *teller = &w->identities[lease->teller];
+    if (teller->state != IDENTITY_LIVE && teller->clock_ms < lease->expires_ms &&
+        w->now_ms < lease->until_ms)
         return true;
     for (size_t i = 0; i < w->identity_count; i++) {
         const struct identity *one = &w->identities[i];

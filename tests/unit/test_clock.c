@@ -337,8 +337,10 @@ static void r1_resume_takes_a_ceiling_whose_commit_was_not_confirmed(void **stat
     m.wall.ms += 100;
     m.boot.ms += 100;
     ledger_clock_resume(&m.clock, m.wall, m.boot, wanted_ms);
-    assert_int_equal(m.clock.now_ms, wanted_ms);
+    assert_int_equal(m.clock.now_ms, NOON + 1600); /* nobody else used times below it */
     assert_int_equal(m.clock.ceiling_ms, wanted_ms);
+    ledger_clock_resume(&m.clock, m.wall, m.boot, wanted_ms + 1); /* somebody did */
+    assert_int_equal(m.clock.now_ms, wanted_ms + 1);
 }
 
 static void r1_resume_takes_back_a_ceiling_that_fell(void **state)
