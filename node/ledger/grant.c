@@ -43,11 +43,22 @@ static enum err deny(struct ledger *l, struct ledger_result *r, struct scope *sc
     return diag_set(&r->diag, e, "feature %s, scope %s: %s", scope->feature->name, ref, why);
 }
 
+/* R9: it yielded to its double, but the other node renewed it before it heard of that, and the
+ * double could not be extended so far. Its seat is held until then (R6), so what was told holds as
+ * well. */
+static bool still_owed(const struct ledger *l, const struct lease *lease)
+{
+    return lease->state == LEASE_SUPERSEDED && lease->expires_ms > lease->ended_expires_ms &&
+           l->now_ms < lease->expires_ms;
+}
+
 /* One reference may have been granted at both nodes (R9): one that can be renewed goes before one
- * whose time is over, and that before one that has ended. */
+ * that is owed, that before one whose time is over, and that before one that has ended. */
 static int worth(const struct ledger *l, const struct lease *lease)
 {
-    return lease->state != LEASE_ACTIVE ? 0 : l->now_ms < lease->expires_ms ? 2 : 1;
+    if (lease->state == LEASE_ACTIVE)
+        return l->now_ms < lease->expires_ms ? 3 : 1;
+    return still_owed(l, lease) ? 2 : 0;
 }
 
 /* The reference is known: the same request again, another one, or one that has ended. */
@@ -448,14 +459,16 @@ void request_renew(struct ledger *l, const struct ledger_event *e, struct ledger
     r->err = find_named(l, &e->renew.origin, &e->renew.lease_ref, e->renew.evidence, &lease, r);
     if (r->err != ERR_OK)
         return;
-    if (lease->state != LEASE_ACTIVE || l->now_ms >= lease->expires_ms) {
+    bool owed = still_owed(l, lease);
+    if (!owed && (lease->state != LEASE_ACTIVE || l->now_ms >= lease->expires_ms)) {
         uuid_format(&lease->ref, text);
         enum lease_state state = lease->state;
         r->err = diag_set(&r->diag, ERR_LEASE_ENDED, "lease %s has ended (%s)", text,
                           lease_state_name(state == LEASE_ACTIVE ? LEASE_EXPIRED : state));
         return;
     }
-    renew_one(l, lease);
+    if (!owed)
+        renew_one(l, lease);
     result_room_leases(r, 1);
     result_add_lease(l, r, lease, false);
 }
