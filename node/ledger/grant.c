@@ -48,6 +48,13 @@ static enum err deny(struct ledger *l, struct ledger_result *r, struct scope *sc
  * well. */
 static bool still_owed(const struct ledger *l, const struct lease *lease)
 {
+    size_t at;
+
+    for (const struct lease *p = table_first(&l->leases, &lease->ref, &at); p;
+         p = table_next(&l->leases, &lease->ref, &at)) {
+        if (p->origin == lease->origin && (p->state == LEASE_RELEASED || p->state == LEASE_REVOKED))
+            return false; /* R5: ended is final, whichever of the two was named */
+    }
     return lease->state == LEASE_SUPERSEDED && lease->expires_ms > lease->ended_expires_ms &&
            l->now_ms < lease->expires_ms;
 }
@@ -374,6 +381,8 @@ static void merge_evidence(struct ledger *l, const struct lease_evidence *v, str
     } else if (v->created_ms == lease->created_ms) {
         if (lease->state == LEASE_ACTIVE)
             lease_extend(l, lease, v->expires_ms);
+        else if (lease->state == LEASE_SUPERSEDED && lease->holds)
+            lease_owe(l, lease, v->expires_ms);
     } else if (v->created_ms > lease->created_ms && lease_is_buried(l, lease) &&
                adoptable(l, v, origin)) {
         lease_dig_up(l, lease);

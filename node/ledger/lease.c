@@ -625,6 +625,18 @@ static bool must_yield(const struct ledger *l, const struct lease *lease, const 
            uuid_compare(&l->nodes[other->home].ref, &l->nodes[lease->home].ref) < 0;
 }
 
+/* R6: grew after its end, so its seat is held until then. */
+void lease_owe(struct ledger *l, struct lease *lease, int64_t expires_ms)
+{
+    must(lease->state == LEASE_SUPERSEDED && lease->holds);
+    if (expires_ms <= lease->expires_ms)
+        return;
+    lease->expires_ms = expires_ms;
+    lease->via = SELF;
+    lease_renumbered(l, lease);
+    lease_supersede(l, &lease->ref);
+}
+
 /* What was told of the one that yielded, also by the other node before it heard of that, is owed by
  * the one that stands. */
 static void owe(struct ledger *l, const struct lease *lease, struct lease *other)

@@ -305,5 +305,7 @@ size_t lease_purge(struct ledger *l, size_t limit, bool at_once, bool *more); /*
 /* Earliest own time at which a lease can be over on every clock but the partner's (R7, R10). */
 int64_t lease_due(const struct ledger *l, const struct lease *lease);
 void lease_supersede(struct ledger *l, const struct uuid *ref); /* R9 */
+/* R9: the other node renewed it before it heard that it had yielded. */
+void lease_owe(struct ledger *l, struct lease *lease, int64_t expires_ms);
 bool lease_seat_back(const struct ledger *l, const struct lease *lease);
 void lease_free_all(struct ledger *l);

@@ -118,7 +118,7 @@ static void check_loads_alike(struct world *w, struct sim_node *n)
 
     tick(n, again, n->clock.now_ms);
     ledger_check(again);
-    if (n->contacted && ledger_pair(n->ledger).self != SELF_RETIRED &&
+    if (n->ticked && ledger_pair(n->ledger).self != SELF_RETIRED &&
         !ledger_clock_alarm(&n->clock) && !ledger_pair(n->ledger).clock_suspect &&
         twin_difference(n->ledger, again, &diag))
         world_fail(w, "R13: loaded is not what was committed: %s", diag.text);
@@ -187,6 +187,7 @@ static void connect_store(struct world *w, void *subject, uint64_t life)
     }
     compare_history(w, n);
     n->ledger = load(w, n, n->conf.ended_keep_ms);
+    n->ticked = false;
     int64_t ceiling_ms = n->store.rows.ceiling_ms;
     if (n->file.exists && n->file.ceiling_ms > ceiling_ms)
         ceiling_ms = n->file.ceiling_ms;
@@ -221,7 +222,7 @@ void node_start(struct world *w, struct sim_node *n)
 {
     must(!n->dead && !n->process_up);
     n->process_up = true;
-    n->restarting = n->contacted = false;
+    n->restarting = n->contacted = n->ticked = false;
     n->contact_until_ms = w->now_ms + CONTACT_WAIT_MS;
     n->worker = (struct worker){ .number = n->worker.number };
     world_trace(w, "%c: starts", (char)('A' + n->seat));
@@ -537,6 +538,7 @@ static bool decide(struct world *w, struct sim_node *n)
     w->identities[n->identity].clock_ms = now_ms;
     n->contacted = n->contacted || w->now_ms >= n->contact_until_ms;
     n->batch = queue_take(n, BATCH_MAX);
+    n->ticked = n->ticked || n->contacted;
     if (n->contacted)
         tick(n, n->ledger, now_ms);
     if (!step_all(w, n, now_ms)) {

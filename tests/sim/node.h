@@ -57,6 +57,7 @@ struct sim_node {
     bool dead;     /* stopped for good; an operator may replace the machine */
     bool process_up, clock_started, committing, woken, restarting;
     int64_t committing_since_ms;
+    bool ticked;              /* what was loaded has settled */
     bool contacted;           /* R11: the peer was met, or waited for long enough */
     int64_t contact_until_ms; /* true time */
     uint64_t life;            /* counts processes: what an earlier one had on the agenda is void */
