@@ -595,7 +595,7 @@ static void changes_are_merged(void **state)
     AWAIT(world.merged_upto == 9);
     AWAIT(world.asked[PEER_CHANGES] == 3);
     struct world seen = look();
-    assert_string_equal(seen.target, "/-/ha/changes?since=9&limit=5000&wait_ms=5000");
+    assert_string_equal(seen.target, "/-/ha/changes?since=9&limit=5000&wait_ms=6000");
     assert_int_equal(seen.asked[PEER_HELLO], 1);
     assert_int_equal(seen.asked[PEER_MEET], 1);
     assert_int_equal(seen.changes_connection, 1); /* one connection for all of it */
