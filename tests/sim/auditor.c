@@ -288,8 +288,9 @@ static void check_scope(struct world *w, const struct uuid *scope)
 }
 
 /* No longer than any revision allowed that may have been in force. */
-static void check_times(struct world *w, const struct request *request, const struct lease_row *row)
+static void check_times(struct world *w, const struct lease_view *view)
 {
+    const struct lease_row *row = &view->row;
     int64_t ends_ms = 0, longest_ms = 0;
 
     for (size_t i = 0; i < w->auditor.epoch_count; i++) {
@@ -303,8 +304,7 @@ static void check_times(struct world *w, const struct request *request, const st
         longest_ms = w->nodes[0].conf.lease_max_ms;
     if (row->expires_ms > ends_ms)
         world_fail(w, "R3: a lease goes beyond the end of its entitlement");
-    if (request->event.kind == LEDGER_GRANT && row->created_ms == request->result.now_ms &&
-        row->expires_ms - row->created_ms > longest_ms)
+    if (view->created && row->expires_ms - row->created_ms > longest_ms)
         world_fail(w, "R3: a lease of %" PRId64 " ms, %" PRId64 " are allowed",
                    row->expires_ms - row->created_ms, longest_ms);
 }
@@ -399,7 +399,7 @@ void auditor_told(struct world *w, const struct request *request, size_t origin,
     bool listed = request->event.kind == LEDGER_LIST;
 
     w->auditor.told_leases++;
-    check_times(w, request, row);
+    check_times(w, view);
     if (!lease)
         lease = enter(w, request, row, origin);
     if (lease->origin != origin)
