@@ -4,7 +4,7 @@ Each machine is an origin of its own. It draws the reference of a lease itself, 
 and when a node goes away in the middle of a request, or answers 503, it repeats the request with
 the same reference at the other node. It needs nothing but Python's standard library.
 
-The log is the only thing that `judge.py` knows. One record an exchange, as a JSON line:
+The log is the only thing that `seat_judge.py` knows. One record an exchange, as a JSON line:
 
     client     number of the machine
     what       acquire, renew, release, release all or list
@@ -246,7 +246,7 @@ class Machine:
         if told and told[0] == 200:
             self.hold(told[1], told[2])
         elif told:
-            self.held.pop(held.ref, None)  # judge.py says whether that was right
+            self.held.pop(held.ref, None)  # seat_judge.py says whether that was right
         return told and told[0]
 
     def release(self, held, node=None):

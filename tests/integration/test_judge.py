@@ -11,7 +11,7 @@ from cluster import ROOT
 sys.path.insert(0, os.path.join(ROOT, "ha-examples", "lib"))
 
 import ledgers  # noqa: E402  pylint: disable=wrong-import-position
-import judge  # noqa: E402  pylint: disable=wrong-import-position
+import seat_judge  # noqa: E402  pylint: disable=wrong-import-position
 
 
 def told(what, ref, at, status=200, client=0, node="primary", **more):
@@ -25,7 +25,7 @@ def granted(ref, at, seconds=10.0, count=1, **more):
 
 
 def problems(*records, seats=1, **options):
-    return judge.judge(list(records), seats, **options).problems
+    return seat_judge.judge(list(records), seats, **options).problems
 
 
 def test_one_after_the_other_is_right():
@@ -36,7 +36,7 @@ def test_one_after_the_other_is_right():
         told("renew", "b", 5, expires_in=10.0, client=1),
         granted("c", 15.5, client=0),
     )
-    verdict = judge.judge(list(records), 1)
+    verdict = seat_judge.judge(list(records), 1)
     assert not verdict.problems
     assert (verdict.peak, verdict.acknowledged, verdict.exchanges) == (1, 4, 5)
 

@@ -173,7 +173,9 @@ def test_retired_replaced_and_refused(pair, nodes, publisher):
     assert any("retired" in one["message"] for one in dead.log_events())
     dead.stop()
     newcomer.start()
+    newcomer.wait_ready()
     wait_peer(newcomer, "connected")
+    wait_peer(heir, "connected")
     expect(heir.install(publisher.entitlement(heir, {"more": 3})), 201)
 
 

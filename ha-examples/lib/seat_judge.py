@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""judge.py --log FILE --seats N [--survivor] [--no-refusal]
+"""seat_judge.py --log FILE --seats N [--survivor] [--no-refusal]
 
 An auditor who knows only what clients were told (`clients.py` describes the log). It knows nothing
 of nodes, credits or watermarks, and asks nobody. It finds out
