@@ -6,7 +6,7 @@
 #   example_begin TITLE "$@"     reads the options, makes the pair
 #   pair VERB…                   deploy/local-pair with that pair
 #   load_start, load COMMAND…    clients (lib/load says which commands there are)
-#   judge [OPTION…]              judges the clients' log (lib/seat_judge.py); its figures are in $verdict
+#   judge [OPTION…]              judges their log (seat_judge.py); its figures are in $verdict
 #   await SECONDS WHAT COMMAND…  waits until the command succeeds; the time is in $waited_ms
 #   say TEXT…                    one line of the story
 #   prove TEXT…                  the last line: what was shown. Ends the example well
@@ -277,8 +277,8 @@ load_close() {
 }
 
 judge() {
-    verdict=$(/usr/bin/python3 "$example_lib/seat_judge.py" --log "$dir/clients.log" --seats "$seats" \
-        "$@") || example_fail "the judge has found something"
+    verdict=$(/usr/bin/python3 "$example_lib/seat_judge.py" --log "$dir/clients.log" \
+        --seats "$seats" "$@") || example_fail "the judge has found something"
 }
 
 # The end of most examples: what every client holds is known to both nodes; then all of it is given
