@@ -445,8 +445,11 @@ static bool owed(const struct world *w, const struct request *request,
 
 void auditor_refused(struct world *w, const struct request *request, size_t origin)
 {
+    const struct lease_evidence *shown = request->event.renew.evidence;
     enum err err = request->result.err;
 
+    if (shown && !uuid_equal(&shown->origin_ref, &request->event.renew.origin.origin_ref))
+        return; /* a token from before it took another name */
     if (err != ERR_LEASE_ENDED && err != ERR_LEASE_UNKNOWN && err != ERR_LEASE_MISMATCH &&
         err != ERR_SCOPE_UNKNOWN)
         return;
