@@ -535,7 +535,8 @@ static bool decide(struct world *w, struct sim_node *n)
 {
     int64_t now_ms = ledger_clock_advance(&n->clock, wall_of(w, n), boot_of(w, n));
 
-    w->identities[n->identity].clock_ms = now_ms;
+    if (now_ms > w->identities[n->identity].clock_ms) /* what it has passed it has passed */
+        w->identities[n->identity].clock_ms = now_ms;
     n->contacted = n->contacted || w->now_ms >= n->contact_until_ms;
     n->batch = queue_take(n, BATCH_MAX);
     n->ticked = n->ticked || n->contacted;
