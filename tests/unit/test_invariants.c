@@ -357,8 +357,8 @@ static const char *const no_violations[] = {
     FAR PARTNER "UPDATE lease SET shared = false, home = " OTHER
                 ", state = 1, ended_ms = created_ms, ended_expires_ms = expires_ms",
     /* R2: pending until the partner has acknowledged it */
-    "UPDATE lease SET state = 1, ended_ms = created_ms, ended_expires_ms = expires_ms;"
-    "UPDATE entitlement SET usable = false; UPDATE credit SET usable = 0",
+    ("UPDATE lease SET state = 1, ended_ms = created_ms, ended_expires_ms = expires_ms;"
+     "UPDATE entitlement SET usable = false; UPDATE credit SET usable = 0"),
 };
 
 /* How many lines report that rule. */
