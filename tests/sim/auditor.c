@@ -343,6 +343,20 @@ static struct audited_lease *enter(struct world *w, const struct request *reques
     return &a->leases[a->lease_count - 1];
 }
 
+/* Of a reference that was granted at both nodes, whatever was decided of either. */
+static int64_t decided_before(const struct auditor *a, const struct audited_lease *lease)
+{
+    int64_t latest_ms = lease->decided_ms;
+
+    for (size_t i = 0; i < a->lease_count; i++) {
+        const struct audited_lease *other = &a->leases[i];
+        if (other->origin == lease->origin && other->decided_ms > latest_ms &&
+            uuid_equal(&other->lease_ref, &lease->lease_ref))
+            latest_ms = other->decided_ms;
+    }
+    return latest_ms;
+}
+
 void auditor_decided(struct world *w, struct request *request)
 {
     const struct ledger_result *r = &request->result;
@@ -353,7 +367,7 @@ void auditor_decided(struct world *w, struct request *request)
         struct audited_lease *lease = find(&w->auditor, &r->leases[i].row);
         if (!lease)
             lease = enter(w, request, &r->leases[i].row, request->sender);
-        request->before_ms[i] = lease->decided_ms;
+        request->before_ms[i] = decided_before(&w->auditor, lease);
         if (r->leases[i].row.expires_ms > lease->decided_ms)
             lease->decided_ms = r->leases[i].row.expires_ms;
     }
