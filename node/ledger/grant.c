@@ -50,13 +50,15 @@ static bool still_owed(const struct ledger *l, const struct lease *lease)
 {
     size_t at;
 
+    if (lease->state != LEASE_SUPERSEDED || lease->expires_ms <= lease->ended_expires_ms ||
+        l->now_ms >= lease->expires_ms)
+        return false;
     for (const struct lease *p = table_first(&l->leases, &lease->ref, &at); p;
          p = table_next(&l->leases, &lease->ref, &at)) {
         if (p->origin == lease->origin && (p->state == LEASE_RELEASED || p->state == LEASE_REVOKED))
             return false; /* R5: ended is final, whichever of the two was named */
     }
-    return lease->state == LEASE_SUPERSEDED && lease->expires_ms > lease->ended_expires_ms &&
-           l->now_ms < lease->expires_ms;
+    return true;
 }
 
 /* One reference may have been granted at both nodes (R9): one that can be renewed goes before one

@@ -41,6 +41,22 @@ struct lease *lease_new(struct ledger *l)
     return lease;
 }
 
+void lease_from_row(struct lease *lease, const struct lease_row *row, struct origin *origin,
+                    const struct scope *scope)
+{
+    lease->origin = origin;
+    lease->scope = scope->index;
+    lease->count = (uint32_t)row->count;
+    lease->generation = row->generation;
+    lease->state = (uint8_t)row->state;
+    lease->shared = row->shared;
+    lease->created_ms = row->created_ms;
+    lease->duration_ms = row->duration_ms;
+    lease->expires_ms = row->expires_ms;
+    lease->ended_ms = row->ended_ms;
+    lease->ended_expires_ms = row->ended_expires_ms;
+}
+
 void lease_free_all(struct ledger *l)
 {
     for (size_t i = 0; i < l->slabs.count; i++)

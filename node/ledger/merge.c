@@ -547,7 +547,6 @@ static struct origin *origin_for(struct ledger *l, const struct lease_row *row)
         origin = origin_new(l, &row->origin_ref);
         origin->created_ms = row->created_ms;
         origin->generation = row->generation;
-        origin->updated_by = SELF;
     }
     if (row->state == LEASE_ACTIVE &&
         (row->generation > origin->generation ||
@@ -567,19 +566,17 @@ static struct origin *origin_for(struct ledger *l, const struct lease_row *row)
 static void set_lease(struct ledger *l, struct lease *lease, const struct lease_row *row,
                       struct origin *origin, uint8_t from)
 {
-    lease->origin = origin;
-    lease->scope = scope_find(l, &row->scope_ref)->index;
-    lease->count = (uint32_t)row->count;
-    lease->generation = row->generation;
-    lease->state = (uint8_t)row->state;
+    lease_from_row(lease, row, origin, scope_find(l, &row->scope_ref));
     lease->shared = row->shared || row->state == LEASE_ACTIVE;
-    lease->created_ms = row->created_ms;
-    lease->duration_ms = row->duration_ms;
-    lease->expires_ms = row->expires_ms;
-    lease->ended_ms = row->ended_ms;
-    lease->ended_expires_ms = row->ended_expires_ms;
     lease->via = from;
     lease_changed(l, lease); /* first: whether its end is acknowledged depends on its number (R6) */
+}
+
+/* Its origin was deleted since it was granted. */
+static void end_if_deleted(struct ledger *l, struct lease *lease)
+{
+    if (lease->state == LEASE_ACTIVE && lease->generation < lease->origin->generation)
+        lease_end_as(l, lease, LEASE_REVOKED, l->now_ms, ENDED_UNORDERED_MS);
 }
 
 static void merge_new_lease(struct ledger *l, const struct lease_row *row, uint8_t from)
@@ -594,8 +591,7 @@ static void merge_new_lease(struct ledger *l, const struct lease_row *row, uint8
     lease->home = (uint8_t)home;
     set_lease(l, lease, row, origin, from);
     lease_insert(l, lease);
-    if (lease->state == LEASE_ACTIVE && lease->generation < origin->generation)
-        lease_end_as(l, lease, LEASE_REVOKED, l->now_ms, ENDED_UNORDERED_MS);
+    end_if_deleted(l, lease);
 }
 
 /* The home purged its record, which every node had acknowledged and every clock had passed, and
@@ -609,8 +605,7 @@ static void merge_granted_anew(struct ledger *l, struct lease *lease, const stru
     lease_dig_up(l, lease);
     set_lease(l, lease, row, origin, from);
     lease_attach(l, lease);
-    if (lease->state == LEASE_ACTIVE && lease->generation < origin->generation)
-        lease_end_as(l, lease, LEASE_REVOKED, l->now_ms, ENDED_UNORDERED_MS);
+    end_if_deleted(l, lease);
 }
 
 /* Two ends of one lease: its home's expiry stands above all; else the one that knew of the later

@@ -282,7 +282,10 @@ void origin_renew(struct ledger *l, struct origin *origin, uint32_t generation);
 
 /* lease.c */
 struct lease *lease_find(const struct ledger *l, const struct uuid *ref, size_t home);
-struct lease *lease_new(struct ledger *l);                /* zeroed memory, in no list yet */
+struct lease *lease_new(struct ledger *l); /* zeroed memory, in no list yet */
+/* All that a row says but its key and its number. */
+void lease_from_row(struct lease *lease, const struct lease_row *row, struct origin *origin,
+                    const struct scope *scope);
 void lease_insert(struct ledger *l, struct lease *lease); /* table, origin, scope, heaps */
 void lease_attach(struct ledger *l, struct lease *lease); /* the same, but it is in the table */
 /* Ended, seat back, and granted by another node: what that one may have purged meanwhile. */
