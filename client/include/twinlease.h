@@ -8,14 +8,19 @@
  *         twinlease_acquire(handle, "render", NULL, &lease, &error) != TWINLEASE_OK)
  *         errx(1, "%s", error.message);
  *     …                                               renew when twinlease_lease_renew_in_ms() is 0
- *     twinlease_release(handle, lease, &error);
+ *     twinlease_release(handle, lease, &error);       (or let twinlease_keep() do it in a thread)
  *     twinlease_lease_free(lease);
  *     twinlease_close(handle);
  *
  * Conventions
  *   - Functions that can fail return an `enum twinlease_code`. On anything but TWINLEASE_OK they
  * leave their other outputs untouched and fill *error, which may be NULL. Nothing is ever printed.
- *   - Every call is bounded in time by the handle's deadline, whatever the nodes do.
+ *   - Every call is bounded in time by the handle's deadline, whatever the nodes do; acquire by
+ * what it was told to wait in addition. twinlease_interrupt() ends it at once.
+ *   - Both nodes of the pair are equal. A call goes to the one that answered last; if it does not
+ * answer or cannot serve, at once to the next; if none can, to all of them again after a pause that
+ * grows, with jitter, until retry_ms are over. Whatever is repeated is safe to repeat: a grant
+ * carries the reference of its lease.
  *   - A handle may be used by any number of threads at once. A lease, a list and a status belong to
  *     one thread at a time. Different handles, also of the same state folder, also in different
  *     processes, are independent of each other.
@@ -82,7 +87,8 @@ extern "C" {
     X(REFUSED, 9, "refused", "the node understands the request and refuses it")                    \
     X(BAD_ANSWER, 10, "bad_answer", "what answers does not speak like a Twinlease node")           \
     X(UNTRUSTED, 11, "untrusted", "the certificate of the node does not verify")                   \
-    X(STATE, 12, "state", "the state folder cannot be used, and the caller requires it")
+    X(STATE, 12, "state", "the state folder cannot be used, and the caller requires it")           \
+    X(INTERRUPTED, 13, "interrupted", "the caller, or a signal, ended the wait")
 
 enum twinlease_code {
 #define TWINLEASE_X(name, value, text, meaning) TWINLEASE_##name = (value),
@@ -148,6 +154,7 @@ struct twinlease_options {
     unsigned deadline_ms; /* to wait for a whole call. 0: 10000 */
     twinlease_warning_fn warning; /* NULL: warnings are dropped */
     void *warning_context;
+    unsigned retry_ms; /* after every node has failed, to go on asking them again. 0: 3000 */
 };
 #define TWINLEASE_OPTIONS_INIT TWINLEASE_INIT_(struct twinlease_options)
 
@@ -164,6 +171,19 @@ TWINLEASE_API enum twinlease_code twinlease_open(const struct twinlease_options 
  * inside a call. Lease objects may be freed later. Takes NULL. */
 TWINLEASE_API void twinlease_close(struct twinlease *handle);
 
+/* Ends calls of this handle that are under way, in whatever thread, and fails later ones, with
+ * INTERRUPTED, until twinlease_resume(). Keepers have their own end. A lease that was just being
+ * acquired is given back, or, if no node answers, found again by the next acquire. May be called
+ * from any thread and from a signal handler. */
+TWINLEASE_API void twinlease_interrupt(struct twinlease *handle);
+TWINLEASE_API void twinlease_resume(struct twinlease *handle);
+
+/* Reads the client token again, from the path that the handle was opened with: addresses and CA
+ * certificate of the nodes hold for every call from now on; leases and origin stay. If it cannot be
+ * used, or is another instance's, the handle stays as it was. BAD_FILE, VERIFICATION. */
+TWINLEASE_API enum twinlease_code twinlease_reload(struct twinlease *handle,
+                                                   struct twinlease_error *error);
+
 /* Public keys of the instance (RFC 7517), as the client token has them: with the lease token and
  * the entitlement all that another program needs to verify a lease offline. Lives with the handle.
  */
@@ -179,16 +199,33 @@ TWINLEASE_API const char *twinlease_state_folder(const struct twinlease *handle)
 struct twinlease_lease; /* opaque: what this machine knows of one lease */
 
 enum {
-    TWINLEASE_ACQUIRE_ANOTHER = 1u << 0 /* take a further seat even if the state folder has a lease
-                                           of this feature that no running program uses */
+    TWINLEASE_ACQUIRE_ANOTHER = 1u << 0, /* take a further seat even if the state folder has a lease
+                                            of this feature that no running program uses */
+    TWINLEASE_ACQUIRE_GRACE = 1u << 1    /* if no node answers: be content with such a lease as long
+                                            as it is valid, at once (twinlease_lease_unconfirmed) */
 };
+
+/* What a caller who waits for a seat is told before each pause. */
+struct twinlease_waiting {
+    size_t size;                       /* of this struct, in the library that runs */
+    const struct twinlease_error *why; /* the last denial: NO_SEAT or NO_NODE */
+    int64_t waited_ms, left_ms;
+    int64_t next_try_ms; /* until it asks again */
+};
+/* Called by the thread that is inside acquire. Non-zero ends the wait: INTERRUPTED. */
+typedef int (*twinlease_waiting_fn)(void *context, const struct twinlease_waiting *waiting);
 
 struct twinlease_acquire_options {
     size_t size;              /* sizeof(struct twinlease_acquire_options) */
     int64_t count;            /* seats. 0: 1 */
     int64_t duration_seconds; /* 0: as long as the site gives */
     const char *scope_ref;    /* where several publishers have a feature of this name */
-    unsigned flags;           /* TWINLEASE_ACQUIRE_ANOTHER */
+    unsigned flags;           /* TWINLEASE_ACQUIRE_… */
+    int64_t wait_ms; /* while there is no seat (NO_SEAT) or no node (NO_NODE), how long to go on
+                        asking: politely, with pauses that grow to 2 s, jittered, and with one and
+                        the same reference. 0: once */
+    twinlease_waiting_fn waiting; /* NULL: waits silently */
+    void *waiting_context;
 };
 #define TWINLEASE_ACQUIRE_OPTIONS_INIT TWINLEASE_INIT_(struct twinlease_acquire_options)
 
@@ -197,7 +234,7 @@ struct twinlease_acquire_options {
  * next call for the same feature and count finds the lease, renews it and returns that one. A lease
  * that a running program holds (an object of it not freed yet) is never handed out twice. Enrols
  * this machine first if need be. options may be NULL. The caller owns *out (twinlease_lease_free).
- * NO_SEAT, NO_NODE, NOT_AUTHORISED, REFUSED, BAD_ANSWER, UNTRUSTED, STATE, USAGE. */
+ * NO_SEAT, NO_NODE, NOT_AUTHORISED, REFUSED, BAD_ANSWER, UNTRUSTED, STATE, USAGE, INTERRUPTED. */
 TWINLEASE_API enum twinlease_code twinlease_acquire(
     struct twinlease *handle, const char *feature, const struct twinlease_acquire_options *options,
     struct twinlease_lease **out, struct twinlease_error *error) TWINLEASE_MUST_USE;
@@ -231,6 +268,8 @@ TWINLEASE_API int64_t twinlease_lease_expires_in_ms(const struct twinlease_lease
 TWINLEASE_API int64_t twinlease_lease_renew_in_ms(const struct twinlease_lease *lease);
 /* Non-zero if acquire found it in the state folder instead of taking a new seat. */
 TWINLEASE_API int twinlease_lease_resumed(const struct twinlease_lease *lease);
+/* Non-zero if acquire was content with it by ACQUIRE_GRACE, and no renewal has succeeded since. */
+TWINLEASE_API int twinlease_lease_unconfirmed(const struct twinlease_lease *lease);
 TWINLEASE_API const char *twinlease_lease_token(const struct twinlease_lease *lease); /* JWS */
 TWINLEASE_API const char *twinlease_lease_entitlement(
     const struct twinlease_lease *lease); /* JWS */
@@ -253,6 +292,88 @@ TWINLEASE_API size_t twinlease_list_count(const struct twinlease_list *list);
 TWINLEASE_API struct twinlease_lease *twinlease_list_at(const struct twinlease_list *list,
                                                         size_t index);
 TWINLEASE_API void twinlease_list_free(struct twinlease_list *list); /* takes NULL */
+
+/* ---- keepers ----------------------------------------------------------------------------- */
+
+/* A thread of the library that holds one lease of a feature: acquires it, renews it in time (at
+ * renew_after, give or take a tenth, so that machines started together do not come together), and
+ * takes another when it is lost. It survives dead nodes, clock steps and being suspended, and never
+ * holds two leases. All signals are blocked in it. */
+struct twinlease_keeper; /* opaque */
+
+enum twinlease_event {
+    TWINLEASE_EVENT_ACQUIRED = 1, /* a lease is held: a new one, or one found in the state folder */
+    TWINLEASE_EVENT_RENEWED = 2,
+    TWINLEASE_EVENT_TROUBLE = 3, /* it could not be renewed, and is good until it expires */
+    TWINLEASE_EVENT_LOST = 4,    /* it is over: expired, or ended from outside. No seat is held */
+    TWINLEASE_EVENT_DENIED = 5   /* no seat to be had. TROUBLE and DENIED: told once for a cause */
+};
+/* "acquired", …; "" for a value this library does not know. Never NULL. */
+TWINLEASE_API const char *twinlease_event_name(enum twinlease_event event);
+
+struct twinlease_change {
+    size_t size; /* of this struct, in the library that runs */
+    enum twinlease_event event;
+    const struct twinlease_lease *lease; /* NULL with DENIED. Only for the time of the call */
+    const struct twinlease_error *error; /* with TROUBLE, LOST and DENIED; else NULL */
+    int64_t next_try_ms;                 /* until something is asked again; -1: never */
+};
+/* Called by the keeper's thread, never twice at once. May use the handle and read the keeper, but
+ * not stop it. */
+typedef void (*twinlease_change_fn)(void *context, const struct twinlease_change *change);
+
+enum {
+    TWINLEASE_KEEP_ONCE = 1u << 0 /* once a lease was held and lost, do not take another */
+};
+
+struct twinlease_keep_options {
+    size_t size;                   /* sizeof(struct twinlease_keep_options) */
+    int64_t count;                 /* as for acquire */
+    int64_t duration_seconds;      /* as for acquire */
+    const char *scope_ref;         /* as for acquire */
+    unsigned flags;                /* TWINLEASE_KEEP_ONCE */
+    struct twinlease_lease *lease; /* the one to begin with, of this feature and count; it is the
+                                      keeper's from then on. NULL: acquires one */
+    twinlease_change_fn changed;   /* may be NULL */
+    void *context;
+};
+#define TWINLEASE_KEEP_OPTIONS_INIT TWINLEASE_INIT_(struct twinlease_keep_options)
+
+/* Starts a keeper and returns at once. The handle must outlive it. options may be NULL. The caller
+ * owns *out (twinlease_keeper_stop). USAGE, ERROR (no thread to be had): the lease stays the
+ * caller's. */
+TWINLEASE_API enum twinlease_code twinlease_keep(struct twinlease *handle, const char *feature,
+                                                 const struct twinlease_keep_options *options,
+                                                 struct twinlease_keeper **out,
+                                                 struct twinlease_error *error) TWINLEASE_MUST_USE;
+
+struct twinlease_kept {
+    size_t size; /* sizeof(struct twinlease_kept), set by the caller */
+    int held;    /* non-zero: a lease is held and has not expired */
+    int64_t count;
+    int64_t acquired_ms, expires_ms;                          /* ms since 1970; 0 unless held */
+    int64_t expires_in_ms, renew_in_ms;                       /* 0 unless held */
+    int64_t next_try_ms;                                      /* as in struct twinlease_change */
+    char feature[72], lease_ref[40], scope_ref[40], home[40]; /* "" unless known */
+    struct twinlease_error error; /* why the last try failed; code OK: it did not */
+    uint64_t reserved[8];
+};
+#define TWINLEASE_KEPT_INIT TWINLEASE_INIT_(struct twinlease_kept)
+
+/* How it stands now. USAGE: the size is not set. */
+TWINLEASE_API enum twinlease_code twinlease_keeper_read(struct twinlease_keeper *keeper,
+                                                        struct twinlease_kept *out);
+
+enum {
+    TWINLEASE_STOP_LEASED = 1u << 0 /* do not give the seat back: the next acquire of this machine
+                                       finds the lease in the state folder */
+};
+/* Ends whatever the keeper is about, gives its seat back, and frees it, in any case. Bounded by the
+ * handle's deadline. Takes NULL. What failed was the release: the seat comes back when the lease
+ * expires. */
+TWINLEASE_API enum twinlease_code twinlease_keeper_stop(struct twinlease_keeper *keeper,
+                                                        unsigned flags,
+                                                        struct twinlease_error *error);
 
 /* ---- proof ------------------------------------------------------------------------------- */
 

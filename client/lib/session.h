@@ -17,6 +17,7 @@
  * the others wait for it, not beyond their own deadline. */
 #pragma once
 
+#include "cancel.h"
 #include "state.h"
 #include "tok.h"
 #include "transport.h"
@@ -38,9 +39,10 @@ const struct tok *session_tok(const struct session *session);
 
 struct call {
     const char *method, *path;
-    const char *body;  /* JSON or NULL */
-    bool may_enrol;    /* false: without an origin, or when it is gone, the call fails */
-    size_t answer_max; /* 0: ANSWER_MAX */
+    const char *body;            /* JSON or NULL */
+    bool may_enrol;              /* false: without an origin, or when it is gone, the call fails */
+    size_t answer_max;           /* 0: ANSWER_MAX */
+    const struct cancel *cancel; /* NULL: none */
 };
 
 struct reply {
