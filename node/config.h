@@ -6,11 +6,9 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#include "base/err.h"
+#include "base/settings.h"
 #include "base/uuid.h"
 #include "config.tbl"
-
-enum { CONF_SECRET = 1, CONF_REQUIRED = 2 };
 
 struct address {
     char *host; /* NULL: unset; without brackets */
@@ -19,23 +17,16 @@ struct address {
 
 enum ha_role { HA_NONE, HA_PRIMARY, HA_SECONDARY };
 
-typedef char *config_STR;
-typedef char *config_PATH;
-typedef char *config_HOST;    /* name or address; an IPv6 address has its brackets */
-typedef char *config_ORIGINS; /* comma-separated, without spaces; may be empty */
-typedef struct {
-    int64_t value;
-    bool set;
-} config_INT;
-typedef bool config_BOOL;
-typedef double config_RATIO;
-typedef struct uuid config_UUID;
-typedef struct address config_ADDRESS;
-typedef enum ha_role config_ROLE;
-typedef int config_LOGFORMAT; /* enum log_format */
+/* Beside the types that every program has (base/settings.h). */
+typedef char *setting_HOST;    /* name or address; an IPv6 address has its brackets */
+typedef char *setting_ORIGINS; /* comma-separated, without spaces; may be empty */
+typedef double setting_RATIO;
+typedef struct uuid setting_UUID;
+typedef struct address setting_ADDRESS;
+typedef enum ha_role setting_ROLE;
 
 struct config {
-#define X(field, name, type, ...) config_##type field;
+#define X(field, name, type, ...) setting_##type field;
     CONFIG_TBL(X)
 #undef X
 };
@@ -43,12 +34,8 @@ struct config {
 /* Reads a file (NULL: none) and then the environment, which goes before it. Unknown names in the
  * file, settings in the environment under a name that begins with TWINLEASE_ (what else begins so
  * is the client's), bad values and contradictions give ERR_CONFIG and one line that names the
- * variable, the value and what is allowed. An empty value is the same as none.
- *
- * The file is a subset of systemd's EnvironmentFile=, with the same meaning: NAME=value, empty
- * lines, comment lines that begin with # or ;, a value plain, in '…' or in "…" (there \", \\, \`
- * and \$ are escapes). A value ends with its line; a plain one has no backslash; a name stands
- * once. */
+ * variable, the value and what is allowed. An empty value is the same as none. The file's grammar:
+ * base/settings.h. */
 enum err config_read(const char *file, char *const *environment, struct config **out,
                      struct diag *diag) MUST_USE;
 struct config *config_free(struct config *config); /* NULL in, NULL out */

@@ -1,109 +1,9 @@
-/* The types of settings, and the table of settings made from config.tbl. */
+/* The types that only the node's settings have, and the table made from config.tbl. */
 #include "config_setting.h"
 
 #include <arpa/inet.h>
 #include <json-c/json.h>
 #include <string.h>
-#include <strings.h>
-
-#include "base/log.h"
-
-static void fini_nothing(void *field)
-{
-    (void)field;
-}
-
-static void fini_text(void *field)
-{
-    char **text = field;
-
-    mem_free(*text);
-    *text = NULL;
-}
-
-static struct json_object *json_text(const void *field)
-{
-    const char *text = *(char *const *)field;
-
-    return text ? json_object_new_string(text) : NULL;
-}
-
-static bool parse_STR(const struct setting *s, const char *text, void *field)
-{
-    size_t length = strlen(text);
-
-    if (length < (size_t)s->min || length > (size_t)s->max)
-        return false;
-    *(char **)field = mem_strdup(text);
-    return true;
-}
-
-static void allowed_STR(const struct setting *s, struct buf *out)
-{
-    buf_format(out, "%lld to %lld characters", (long long)s->min, (long long)s->max);
-}
-
-static bool parse_digits(const char *text, int64_t min, int64_t max, int64_t *out)
-{
-    int64_t value = 0;
-
-    if (!*text)
-        return false;
-    for (; *text; text++) {
-        if (*text < '0' || *text > '9' || value > (INT64_MAX - 9) / 10)
-            return false;
-        value = value * 10 + (*text - '0');
-    }
-    if (value < min || value > max)
-        return false;
-    *out = value;
-    return true;
-}
-
-static bool parse_INT(const struct setting *s, const char *text, void *field)
-{
-    config_INT *number = field;
-
-    number->set = parse_digits(text, s->min, s->max, &number->value);
-    return number->set;
-}
-
-static struct json_object *json_INT(const void *field)
-{
-    const config_INT *number = field;
-
-    return number->set ? json_object_new_int64(number->value) : NULL;
-}
-
-static void allowed_INT(const struct setting *s, struct buf *out)
-{
-    buf_format(out, "a whole number from %lld to %lld", (long long)s->min, (long long)s->max);
-}
-
-static bool parse_BOOL(const struct setting *s, const char *text, void *field)
-{
-    static const char *const words[] = { "false", "true", "no", "yes", "off", "on", "0", "1" };
-
-    (void)s;
-    for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
-        if (strcasecmp(text, words[i]) == 0) {
-            *(bool *)field = i % 2 == 1;
-            return true;
-        }
-    }
-    return false;
-}
-
-static struct json_object *json_BOOL(const void *field)
-{
-    return json_object_new_boolean(*(const bool *)field);
-}
-
-static void allowed_BOOL(const struct setting *s, struct buf *out)
-{
-    (void)s;
-    buf_text_append(out, "true or false");
-}
 
 /* Plain decimals only: no sign, no exponent, no locale. */
 static bool parse_RATIO(const struct setting *s, const char *text, void *field)
@@ -244,7 +144,7 @@ static bool address_split(const char *text, struct address *out)
     const char *colon = strrchr(text, ':');
     int64_t port;
 
-    if (!colon || !parse_digits(colon + 1, 1, 65535, &port))
+    if (!colon || !setting_digits(colon + 1, 1, 65535, &port))
         return false;
     size_t length = (size_t)(colon - text);
     bool bracketed = length > 2 && text[0] == '[' && text[length - 1] == ']';
@@ -285,7 +185,7 @@ static void allowed_ADDRESS(const struct setting *s, struct buf *out)
 
 static void fini_ADDRESS(void *field)
 {
-    fini_text(&((struct address *)field)->host);
+    setting_fini_text(&((struct address *)field)->host);
 }
 
 static bool parse_ROLE(const struct setting *s, const char *text, void *field)
@@ -311,35 +211,6 @@ static void allowed_ROLE(const struct setting *s, struct buf *out)
 {
     (void)s;
     buf_text_append(out, "PRIMARY or SECONDARY");
-}
-
-static const char *const log_format_names[LOG_FORMATS] = {
-    [LOG_FORMAT_AUTO] = "auto",
-    [LOG_FORMAT_JSON] = "json",
-    [LOG_FORMAT_TEXT] = "text",
-};
-
-static bool parse_LOGFORMAT(const struct setting *s, const char *text, void *field)
-{
-    (void)s;
-    for (int i = 0; i < LOG_FORMATS; i++) {
-        if (strcmp(text, log_format_names[i]) == 0) {
-            *(int *)field = i;
-            return true;
-        }
-    }
-    return false;
-}
-
-static struct json_object *json_LOGFORMAT(const void *field)
-{
-    return json_object_new_string(log_format_names[*(const int *)field]);
-}
-
-static void allowed_LOGFORMAT(const struct setting *s, struct buf *out)
-{
-    (void)s;
-    buf_text_append(out, "auto, json or text");
 }
 
 /* One origin as browsers send it (RFC 6454 §6.2): a slash at the end would never match. */
@@ -386,28 +257,20 @@ static void allowed_ORIGINS(const struct setting *s, struct buf *out)
     buf_text_append(out, "https://host or https://host:port without a path, comma-separated");
 }
 
-#define parse_PATH   parse_STR
-#define allowed_PATH allowed_STR
-
 #define TYPE(name, json, fini)                                                                     \
-    extern const struct type config_type_##name;                                                   \
-    const struct type config_type_##name = { parse_##name, json, allowed_##name, fini }
-TYPE(STR, json_text, fini_text);
-TYPE(PATH, json_text, fini_text);
-TYPE(HOST, json_text, fini_text);
-TYPE(ORIGINS, json_text, fini_text);
-TYPE(INT, json_INT, fini_nothing);
-TYPE(BOOL, json_BOOL, fini_nothing);
-TYPE(RATIO, json_RATIO, fini_nothing);
-TYPE(UUID, json_UUID, fini_nothing);
+    static const struct setting_type setting_type_##name = { parse_##name, json, allowed_##name,   \
+                                                             fini }
+TYPE(HOST, setting_json_text, setting_fini_text);
+TYPE(ORIGINS, setting_json_text, setting_fini_text);
+TYPE(RATIO, json_RATIO, setting_fini_nothing);
+TYPE(UUID, json_UUID, setting_fini_nothing);
 TYPE(ADDRESS, json_ADDRESS, fini_ADDRESS);
-TYPE(ROLE, json_ROLE, fini_nothing);
-TYPE(LOGFORMAT, json_LOGFORMAT, fini_nothing);
+TYPE(ROLE, json_ROLE, setting_fini_nothing);
 #undef TYPE
 
-const struct setting config_settings[SETTING_COUNT] = {
-#define X(field, name, type, fallback, min, max, flags, help)                                      \
-    { #name, &config_type_##type, offsetof(struct config, field), fallback, min, max, flags, help },
+static const struct setting rows[SETTING_COUNT] = {
+#define X(field, ...) SETTING_ROW(struct config, field, __VA_ARGS__),
     CONFIG_TBL(X)
 #undef X
 };
+const struct settings config_settings = { rows, SETTING_COUNT };

@@ -7,13 +7,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct config *config = NULL;
     struct diag diag = { "" };
-    AUTO(gathering_fini) struct gathering g = { .file = "fuzz", .diag = &diag };
+    const struct settings_input input = { "fuzz", (const char *)data, size, NULL };
 
-    if (size > CONFIG_FILE_SIZE_MAX)
+    if (size > SETTINGS_FILE_SIZE_MAX)
         return 0;
-    enum err e = file_parse(&g, (const char *)data, size);
-    if (e == ERR_OK)
-        e = config_build(&g, &config);
+    enum err e = config_build(&input, &config, &diag);
     must((e == ERR_OK) == (config != NULL));
     must((e == ERR_OK) == (diag.text[0] == '\0'));
     if (config) {

@@ -1,13 +1,10 @@
 /* The settings in words: for --help, the README and the man page. */
-#include "config_setting.h"
-
-/* ---- help in three forms
- * -------------------------------------------------------------------------- */
+#include "base/settings.h"
 
 /* "1 to 65535" where the row has a range that people need to know; else empty. */
 static void range_append(const struct setting *s, struct buf *out)
 {
-    if (s->type == &config_type_INT)
+    if (s->type == &setting_type_INT)
         buf_format(out, " (%lld to %lld)", (long long)s->min, (long long)s->max);
 }
 
@@ -15,13 +12,13 @@ static const char *fallback_text(const struct setting *s)
 {
     if (s->fallback)
         return s->fallback;
-    return s->flags & CONF_REQUIRED ? "required" : "unset";
+    return s->flags & SETTING_REQUIRED ? "required" : "unset";
 }
 
-void config_help(FILE *out)
+void settings_help(const struct settings *settings, FILE *out)
 {
-    for (size_t i = 0; i < SETTING_COUNT; i++) {
-        const struct setting *s = &config_settings[i];
+    for (size_t i = 0; i < settings->count; i++) {
+        const struct setting *s = &settings->rows[i];
         AUTO(buf_fini) struct buf range = { .max = 64 };
 
         range_append(s, &range);
@@ -29,11 +26,11 @@ void config_help(FILE *out)
     }
 }
 
-void config_help_markdown(FILE *out)
+void settings_help_markdown(const struct settings *settings, FILE *out)
 {
     fputs("| variable | default | meaning |\n| --- | --- | --- |\n", out);
-    for (size_t i = 0; i < SETTING_COUNT; i++) {
-        const struct setting *s = &config_settings[i];
+    for (size_t i = 0; i < settings->count; i++) {
+        const struct setting *s = &settings->rows[i];
         AUTO(buf_fini) struct buf range = { .max = 64 };
 
         range_append(s, &range);
@@ -42,7 +39,7 @@ void config_help_markdown(FILE *out)
                     buf_text(&range));
         else
             fprintf(out, "| `%s` | %s | %s%s |\n", s->name,
-                    s->flags & CONF_REQUIRED ? "required" : "–", s->help, buf_text(&range));
+                    s->flags & SETTING_REQUIRED ? "required" : "–", s->help, buf_text(&range));
     }
 }
 
@@ -61,10 +58,10 @@ static void man_text(FILE *out, const char *text)
     }
 }
 
-void config_help_man(FILE *out)
+void settings_help_man(const struct settings *settings, FILE *out)
 {
-    for (size_t i = 0; i < SETTING_COUNT; i++) {
-        const struct setting *s = &config_settings[i];
+    for (size_t i = 0; i < settings->count; i++) {
+        const struct setting *s = &settings->rows[i];
         AUTO(buf_fini) struct buf text = { .max = 1024 };
 
         buf_text_append(&text, s->help);
