@@ -19,17 +19,18 @@ void gate_fini(struct gate *gate)
     gate->fd = -1;
 }
 
-bool gate_enter(struct gate *gate, struct boot until)
+bool gate_enter(struct gate *gate, struct boot until, const struct cancel *cancel)
 {
     eventfd_t count;
 
     while (eventfd_read(gate->fd, &count) != 0) {
         must(errno == EAGAIN || errno == EINTR);
         int64_t left_ms = until.ms - boot_now().ms;
-        if (left_ms <= 0)
+        if (left_ms <= 0 || cancel_raised(cancel))
             return false;
-        struct pollfd wait = { .fd = gate->fd, .events = POLLIN };
-        must(poll(&wait, 1, left_ms < INT_MAX ? (int)left_ms : INT_MAX) >= 0 || errno == EINTR);
+        struct pollfd wait[] = { { .fd = gate->fd, .events = POLLIN },
+                                 { .fd = cancel ? cancel->fd : -1, .events = POLLIN } };
+        must(poll(wait, 2, left_ms < INT_MAX ? (int)left_ms : INT_MAX) >= 0 || errno == EINTR);
     }
     return true;
 }

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 
 #include "base/clock.h"
-#include "base/must.h"
+#include "cancel.h"
 
 struct gate {
     int fd; /* eventfd: 1 while nobody is inside */
@@ -14,6 +14,6 @@ struct gate {
 /* False with errno: no descriptor is left. */
 bool gate_init(struct gate *gate) MUST_USE;
 void gate_fini(struct gate *gate);
-/* False if it was not free until then. */
-bool gate_enter(struct gate *gate, struct boot until) MUST_USE;
+/* False if it was not free until then, or the wait was cancelled. */
+bool gate_enter(struct gate *gate, struct boot until, const struct cancel *cancel) MUST_USE;
 void gate_leave(struct gate *gate);

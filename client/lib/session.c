@@ -29,10 +29,11 @@ struct session {
     bool clock_mentioned;
 };
 
-/* A session's request on its way: the session and the end of its time. */
+/* A session's request on its way: the session, the end of its time, and the way out. */
 struct errand {
     struct session *session;
     struct boot until;
+    const struct cancel *cancel; /* or NULL */
     struct twinlease_error *error;
 };
 
@@ -132,10 +133,11 @@ static void warn_of_clock(struct session *s, int64_t sync_ms)
 }
 
 /* Sends to one node and reads its answer. budget_ms > 0. */
-static enum twinlease_code ask(struct session *s, size_t node, int64_t budget_ms,
-                               const struct http_request *what, struct reply *out,
-                               struct twinlease_error *error)
+static enum twinlease_code ask(struct errand *errand, size_t node, int64_t budget_ms,
+                               const struct http_request *what, struct reply *out)
 {
+    struct session *s = errand->session;
+    struct twinlease_error *error = errand->error;
     struct http_request request = *what;
     int64_t connect_ms = s->options.connect_ms;
     enum twinlease_code code;
@@ -144,6 +146,7 @@ static enum twinlease_code ask(struct session *s, size_t node, int64_t budget_ms
     request.content_type = "application/json";
     request.connect_ms = connect_ms < budget_ms ? connect_ms : budget_ms;
     request.total_ms = budget_ms;
+    request.cancel = errand->cancel;
     reply_fini(out);
     out->asked = boot_now();
     if ((code = transport_send(s->transport, &request, &out->response, error)) != TWINLEASE_OK)
@@ -213,7 +216,8 @@ static enum twinlease_code walk(struct errand *errand, attempt_fn *attempt, void
             budget_ms = s->options.attempt_ms;
         enum twinlease_code code = attempt(errand, node, budget_ms, context);
         if (code == TWINLEASE_OK || !answer_is_local(errand->error)) {
-            remember_node(s, node);
+            if (code != TWINLEASE_INTERRUPTED)
+                remember_node(s, node);
             return code;
         }
         weigh(&verdict, errand->error);
@@ -231,7 +235,6 @@ static enum twinlease_code attempt_enrol(struct errand *errand, size_t node, int
 {
     AUTO(json_object_put) struct json_object *body = json_object_new_object();
     AUTO(reply_fini) struct reply reply = { .json = NULL };
-    struct session *s = errand->session;
     struct uuid candidate = uuid_random();
     char text[UUID_TEXT_SIZE];
     enum twinlease_code code;
@@ -244,10 +247,10 @@ static enum twinlease_code attempt_enrol(struct errand *errand, size_t node, int
     struct http_request request = {
         .method = "POST",
         .path = "/v1/origins",
-        .bearer = s->tok->text,
+        .bearer = errand->session->tok->text,
         .body = json_object_to_json_string_ext(body, JSON_C_TO_STRING_NOSLASHESCAPE),
     };
-    if ((code = ask(s, node, budget_ms, &request, &reply, errand->error)) != TWINLEASE_OK)
+    if ((code = ask(errand, node, budget_ms, &request, &reply)) != TWINLEASE_OK)
         return code;
     return answer_origin(&reply.answer, reply.json, context, errand->error);
 }
@@ -296,8 +299,7 @@ static enum twinlease_code exchange(struct errand *errand, size_t node, int64_t 
         .path = path,
         .body = json_object_to_json_string_ext(body, JSON_C_TO_STRING_NOSLASHESCAPE),
     };
-    enum twinlease_code code =
-        ask(errand->session, node, budget_ms, &request, &reply, errand->error);
+    enum twinlease_code code = ask(errand, node, budget_ms, &request, &reply);
 
     return code == TWINLEASE_OK
                ? answer_ticket(&reply.answer, reply.json, member, out, errand->error)
@@ -450,8 +452,10 @@ static enum twinlease_code authorise(struct errand *errand, bool may_enrol, cons
 
     if (cached_token(s, out))
         return TWINLEASE_OK;
-    if (!gate_enter(&s->entry, errand->until))
-        return fault_set(errand->error, TWINLEASE_NO_NODE, "no node answered in time");
+    if (!gate_enter(&s->entry, errand->until, errand->cancel))
+        return cancel_raised(errand->cancel)
+                   ? fault_set(errand->error, TWINLEASE_INTERRUPTED, "the call was interrupted")
+                   : fault_set(errand->error, TWINLEASE_NO_NODE, "no node answered in time");
     if (!cached_token(s, out)) { /* the thread before us may have fetched one */
         code = prove(errand, may_enrol, gone, &origin);
         if (code == TWINLEASE_OK && !cached_token(s, out))
@@ -483,7 +487,7 @@ static enum twinlease_code attempt_call(struct errand *errand, size_t node, int6
         .answer_max = c->call->answer_max,
     };
 
-    return ask(errand->session, node, budget_ms, &request, c->reply, errand->error);
+    return ask(errand, node, budget_ms, &request, c->reply);
 }
 
 static bool token_is_stale(const struct twinlease_error *error)
@@ -495,7 +499,12 @@ static bool token_is_stale(const struct twinlease_error *error)
 enum twinlease_code session_call(struct session *s, const struct call *call, struct reply *out,
                                  struct twinlease_error *error)
 {
-    struct errand errand = { s, { boot_now().ms + s->options.deadline_ms }, error };
+    struct errand errand = {
+        .session = s,
+        .until = session_deadline(s),
+        .cancel = call->cancel,
+        .error = error,
+    };
     struct uuid gone = { { 0 } };
     enum twinlease_code code = TWINLEASE_OK;
 
@@ -526,11 +535,24 @@ bool session_origin(struct session *s, struct uuid *out)
     return known;
 }
 
-enum twinlease_code session_probe(struct session *s, size_t index, struct twinlease_error *error)
+enum twinlease_code session_probe(struct session *s, size_t index, struct boot until,
+                                  const struct cancel *cancel, struct twinlease_error *error)
 {
     AUTO(reply_fini) struct reply reply = { .json = NULL };
     const struct http_request request = { .method = "GET", .path = "/-/ready" };
+    struct errand errand = { .session = s, .until = until, .cancel = cancel, .error = error };
+    int64_t budget_ms = left_ms(until);
 
     must(index < s->tok->node_count);
-    return ask(s, index, s->options.attempt_ms, &request, &reply, error);
+    if (!budget_ms)
+        return fault_set(error, TWINLEASE_NO_NODE, "%s was not asked: no time was left",
+                         s->tok->node_urls[index]);
+    if (budget_ms > s->options.attempt_ms)
+        budget_ms = s->options.attempt_ms;
+    return ask(&errand, index, budget_ms, &request, &reply);
+}
+
+struct boot session_deadline(const struct session *s)
+{
+    return (struct boot){ boot_now().ms + s->options.deadline_ms };
 }

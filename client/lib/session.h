@@ -11,7 +11,8 @@
  *     grants carry a reference, the rest is idempotent by nature;
  *   - the auth token is not accepted: one new one, once;
  *   - the origin is gone: if the request may enrol, a new origin, once;
- *   - time runs out: the answer is what the nodes were like.
+ *   - time runs out: the answer is what the nodes were like;
+ *   - whoever called has had enough: the request on its way is dropped, at once.
  *
  * A session may be used by many threads at once; one of them at a time enrols or authenticates,
  * the others wait for it, not beyond their own deadline. */
@@ -61,6 +62,9 @@ enum twinlease_code session_call(struct session *session, const struct call *cal
 /* Which origin this machine is, if it has enrolled. */
 bool session_origin(struct session *session, struct uuid *out);
 
+/* When a call that begins now has to end. */
+struct boot session_deadline(const struct session *session);
 /* Whether node `index` is ready: GET /-/ready. */
-enum twinlease_code session_probe(struct session *session, size_t index,
+enum twinlease_code session_probe(struct session *session, size_t index, struct boot until,
+                                  const struct cancel *cancel,
                                   struct twinlease_error *error) MUST_USE;

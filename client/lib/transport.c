@@ -6,16 +6,27 @@
 #include <stdio.h>
 #include <strings.h>
 
+#define POLL_MS             1000 /* libcurl's own deadlines wake it up earlier */
+#define ADDRESS_TTL_SECONDS 10   /* a node may come back elsewhere under its old name */
+
+/* One transfer at a time, which something else can be waited for beside; keeps its connections. */
+struct line {
+    CURLM *multi;
+    CURL *easy;
+};
+
 struct transport {
     pthread_mutex_t lock; /* guards idle */
-    CURL *idle[TRANSPORT_IDLE_MAX];
+    struct line idle[TRANSPORT_IDLE_MAX];
     size_t idle_count;
+    CURLSH *share; /* TLS sessions and addresses, of all lines */
+    pthread_mutex_t share_locks[CURL_LOCK_DATA_LAST];
     char *ca_pem; /* NULL: the system's */
 };
 
 /* One transfer. */
 struct exchange {
-    CURL *curl;
+    struct line line;
     struct curl_slist *headers;
     struct http_response *response;
     char reason[CURL_ERROR_SIZE];
@@ -36,6 +47,45 @@ static bool looks_like_pem(const char *pem)
     return strstr(pem, "-----BEGIN CERTIFICATE-----") != NULL;
 }
 
+static void lock_share(CURL *curl, curl_lock_data what, curl_lock_access access, void *context)
+{
+    struct transport *t = context;
+
+    (void)curl;
+    (void)access;
+    must(pthread_mutex_lock(&t->share_locks[what]) == 0);
+}
+
+static void unlock_share(CURL *curl, curl_lock_data what, void *context)
+{
+    struct transport *t = context;
+
+    (void)curl;
+    must(pthread_mutex_unlock(&t->share_locks[what]) == 0);
+}
+
+#define SHARE(option, value) must(curl_share_setopt(t->share, option, value) == CURLSHE_OK)
+
+static void share_init(struct transport *t)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(t->share_locks); i++)
+        must(pthread_mutex_init(&t->share_locks[i], NULL) == 0);
+    t->share = curl_share_init();
+    must(t->share);
+    SHARE(CURLSHOPT_LOCKFUNC, lock_share);
+    SHARE(CURLSHOPT_UNLOCKFUNC, unlock_share);
+    SHARE(CURLSHOPT_USERDATA, t);
+    SHARE(CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
+    SHARE(CURLSHOPT_SHARE, CURL_LOCK_DATA_DNS);
+}
+
+static void share_fini(struct transport *t)
+{
+    must(curl_share_cleanup(t->share) == CURLSHE_OK);
+    for (size_t i = 0; i < ARRAY_SIZE(t->share_locks); i++)
+        pthread_mutex_destroy(&t->share_locks[i]);
+}
+
 enum twinlease_code transport_new(const char *ca_pem, struct transport **out,
                                   struct twinlease_error *error)
 {
@@ -48,9 +98,16 @@ enum twinlease_code transport_new(const char *ca_pem, struct transport **out,
                          "the CA certificate is not one in PEM form (BEGIN CERTIFICATE)");
     struct transport *t = mem_calloc(1, sizeof *t);
     must(pthread_mutex_init(&t->lock, NULL) == 0);
+    share_init(t);
     t->ca_pem = ca_pem ? mem_strdup(ca_pem) : NULL;
     *out = t;
     return TWINLEASE_OK;
+}
+
+static void line_close(struct line line)
+{
+    curl_easy_cleanup(line.easy);
+    curl_multi_cleanup(line.multi);
 }
 
 struct transport *transport_free(struct transport *t)
@@ -58,40 +115,49 @@ struct transport *transport_free(struct transport *t)
     if (!t)
         return NULL;
     while (t->idle_count)
-        curl_easy_cleanup(t->idle[--t->idle_count]);
+        line_close(t->idle[--t->idle_count]);
+    share_fini(t);
     pthread_mutex_destroy(&t->lock);
     mem_free(t->ca_pem);
     mem_free(t);
     return NULL;
 }
 
-/* ---- handles ----------------------------------------------------------------------------- */
+/* ---- lines ------------------------------------------------------------------------------- */
 
-static CURL *take_handle(struct transport *t)
+static struct line line_open(struct transport *t)
 {
-    CURL *curl = NULL;
+    struct line line = { curl_multi_init(), curl_easy_init() };
+
+    must(line.multi && line.easy);
+    must(curl_easy_setopt(line.easy, CURLOPT_SHARE, t->share) == CURLE_OK);
+    return line;
+}
+
+static struct line take_line(struct transport *t)
+{
+    struct line line = { NULL, NULL };
 
     must(pthread_mutex_lock(&t->lock) == 0);
     if (t->idle_count)
-        curl = t->idle[--t->idle_count];
+        line = t->idle[--t->idle_count];
     must(pthread_mutex_unlock(&t->lock) == 0);
-    if (!curl)
-        curl = curl_easy_init();
-    must(curl);
-    return curl;
+    return line.easy ? line : line_open(t);
 }
 
-static void give_handle_back(struct transport *t, CURL *curl)
+static void give_line_back(struct transport *t, struct line line)
 {
-    curl_easy_reset(curl); /* drops options and pointers to us; keeps connections */
+    bool kept = false;
+
+    curl_easy_reset(line.easy); /* drops options and pointers to us; keeps what is shared */
     must(pthread_mutex_lock(&t->lock) == 0);
     if (t->idle_count < TRANSPORT_IDLE_MAX) {
-        t->idle[t->idle_count++] = curl;
-        curl = NULL;
+        t->idle[t->idle_count++] = line;
+        kept = true;
     }
     must(pthread_mutex_unlock(&t->lock) == 0);
-    if (curl)
-        curl_easy_cleanup(curl);
+    if (!kept)
+        line_close(line);
 }
 
 /* ---- receiving --------------------------------------------------------------------------- */
@@ -189,7 +255,7 @@ static int on_socket(void *context, curl_socket_t fd, curlsocktype purpose)
 }
 
 /* A refused option means a libcurl that lacks what we rest on: never go on without it. */
-#define SET(option, value) must(curl_easy_setopt(x->curl, option, value) == CURLE_OK)
+#define SET(option, value) must(curl_easy_setopt(x->line.easy, option, value) == CURLE_OK)
 
 static void set_trust(struct exchange *x, const struct transport *t)
 {
@@ -244,6 +310,8 @@ static void set_request(struct exchange *x, const struct http_request *request)
 static void set_rest(struct exchange *x)
 {
     SET(CURLOPT_NOSIGNAL, 1L);
+    SET(CURLOPT_QUICK_EXIT, 1L); /* never waits for a name server longer than it may */
+    SET(CURLOPT_DNS_CACHE_TIMEOUT, (long)ADDRESS_TTL_SECONDS);
     SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     SET(CURLOPT_USERAGENT, "libtwinlease/" TWINLEASE_VERSION);
     SET(CURLOPT_ERRORBUFFER, x->reason);
@@ -298,23 +366,54 @@ static void exchange_fini(struct exchange *x)
 }
 DEFINE_AUTO_VALUE(struct exchange, exchange_fini)
 
+/* Ends with the transfer, or, without a result, when it is cancelled. */
+static bool run(struct exchange *x, const struct cancel *cancel, CURLcode *result)
+{
+    struct curl_waitfd beside = { .fd = cancel ? cancel->fd : -1, .events = CURL_WAIT_POLLIN };
+    int running = 1, rest;
+
+    while (!cancel_raised(cancel)) {
+        must(curl_multi_perform(x->line.multi, &running) == CURLM_OK);
+        if (!running) {
+            const CURLMsg *message = curl_multi_info_read(x->line.multi, &rest);
+            must(message && message->msg == CURLMSG_DONE);
+            *result = message->data.result;
+            return true;
+        }
+        must(curl_multi_poll(x->line.multi, &beside, cancel ? 1 : 0, POLL_MS, NULL) == CURLM_OK);
+    }
+    return false;
+}
+
+/* Leaves nothing of the transfer in the line but, if it ended well, its connection. */
+static bool perform(struct exchange *x, const struct cancel *cancel, CURLcode *result)
+{
+    long status = 0, bytes = 0;
+
+    must(curl_multi_add_handle(x->line.multi, x->line.easy) == CURLM_OK);
+    bool ended = run(x, cancel, result);
+    must(curl_easy_getinfo(x->line.easy, CURLINFO_RESPONSE_CODE, &status) == CURLE_OK);
+    must(curl_easy_getinfo(x->line.easy, CURLINFO_REQUEST_SIZE, &bytes) == CURLE_OK);
+    must(curl_multi_remove_handle(x->line.multi, x->line.easy) == CURLM_OK);
+    x->response->status = (int)status;
+    x->response->sent = bytes > 0;
+    return ended;
+}
+
 enum twinlease_code transport_send(struct transport *t, const struct http_request *request,
                                    struct http_response *out, struct twinlease_error *error)
 {
-    AUTO(exchange_fini) struct exchange x = { .curl = take_handle(t), .response = out };
-    long status = 0;
+    AUTO(exchange_fini) struct exchange x = { .line = take_line(t), .response = out };
+    CURLcode result = CURLE_OK;
 
     must(request->connect_ms > 0 && request->total_ms > 0);
     buf_init(&out->body, request->answer_max ? request->answer_max : ANSWER_MAX);
     set_trust(&x, t);
     set_request(&x, request);
     set_rest(&x);
-    CURLcode result = curl_easy_perform(x.curl);
-    if (result == CURLE_OK)
-        result = curl_easy_getinfo(x.curl, CURLINFO_RESPONSE_CODE, &status);
-    give_handle_back(t, x.curl);
-    if (result != CURLE_OK)
-        return explain(&x, request, result, error);
-    out->status = (int)status;
-    return TWINLEASE_OK;
+    bool ended = perform(&x, request->cancel, &result);
+    give_line_back(t, x.line);
+    if (!ended)
+        return fault_set(error, TWINLEASE_INTERRUPTED, "the call was interrupted");
+    return result == CURLE_OK ? TWINLEASE_OK : explain(&x, request, result, error);
 }

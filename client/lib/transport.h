@@ -1,13 +1,15 @@
-/* HTTPS requests, one at a time a thread, on libcurl; its headers are used here only.
+/* HTTPS requests, each in the thread of its caller, on libcurl; its headers are used here only.
  *
  * Trust: certificates are always verified, for their host name too: against the given authority
  * alone, or, without one, against those of the system. TLS 1.2 at least, HTTP/1.1, no redirects,
  * and no proxy: nodes stand in the same network, and what the environment says about proxies is
- * meant for other traffic. Connections are kept and used again. */
+ * meant for other traffic. Connections are kept and used again; TLS sessions and addresses are shared
+ * among all threads of a transport, so that a connection that has to be made anew costs little. */
 #pragma once
 
 #include "answer.h"
 #include "base/buf.h"
+#include "cancel.h"
 
 #define TRANSPORT_IDLE_MAX 16 /* idle connections kept (of as many threads) */
 
@@ -28,9 +30,11 @@ struct http_request {
     const char *content_type;     /* of body */
     size_t answer_max;            /* 0: ANSWER_MAX */
     int64_t connect_ms, total_ms; /* at least 1 */
+    const struct cancel *cancel;  /* NULL: none */
 };
 
 struct http_response {
+    bool sent; /* set in any case: (part of) the request went out, so that it may have been served */
     int status;
     char content_type[128];
     char request_id[64];
@@ -41,7 +45,8 @@ void http_response_fini(struct http_response *response); /* takes a zeroed one t
 DEFINE_AUTO_VALUE(struct http_response, http_response_fini)
 
 /* OK means that an answer came, whatever it says. *out must be zeroed.
- * NO_NODE: none came in time; UNTRUSTED: the certificate; BAD_ANSWER: no HTTP, or too large. */
+ * NO_NODE: none came in time; UNTRUSTED: the certificate; BAD_ANSWER: no HTTP, or too large;
+ * INTERRUPTED: cancelled. */
 enum twinlease_code transport_send(struct transport *transport, const struct http_request *request,
                                    struct http_response *out,
                                    struct twinlease_error *error) MUST_USE;

@@ -291,10 +291,11 @@ enum twinlease_code twinlease_status(struct twinlease *handle, struct twinlease_
                                      struct twinlease_error *error)
 {
     const struct tok *tok = session_tok(handle->session);
+    struct boot until = session_deadline(handle->session);
     struct twinlease_error spare;
     struct uuid origin_ref;
 
-    error_or(error, &spare);
+    error = error_or(error, &spare);
     struct twinlease_status *status =
         mem_calloc(1, sizeof *status + tok->node_count * sizeof status->nodes[0]);
     status->token_expires_ms = tok->expires_ms;
@@ -303,7 +304,13 @@ enum twinlease_code twinlease_status(struct twinlease *handle, struct twinlease_
     for (status->count = 0; status->count < tok->node_count; status->count++) {
         struct node_status *node = &status->nodes[status->count];
         memcpy(node->url, tok->node_urls[status->count], strlen(tok->node_urls[status->count]) + 1);
-        node->error.code = session_probe(handle->session, status->count, &node->error);
+        node->error.code =
+            session_probe(handle->session, status->count, until, &handle->cancel, &node->error);
+        if (node->error.code == TWINLEASE_INTERRUPTED) {
+            *error = node->error;
+            twinlease_status_free(status);
+            return error->code;
+        }
     }
     *out = status;
     return TWINLEASE_OK;
