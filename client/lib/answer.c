@@ -12,20 +12,28 @@
 
 /* ---- problems ---------------------------------------------------------------------------- */
 
-/* Problem codes whose meaning is not that of their status, and those where the other node may see
- * things differently: it has its own seats, and may know a lease that this one does not. */
+enum {
+    LOCAL = 1u << 0, /* the other node may see things differently: it has its own seats, and may
+                        know a lease that this one does not */
+    UNSURE = 1u << 1 /* the node may have done what was asked for */
+};
+
+/* Problem codes whose meaning is not that of their status, or that say more. */
 static const struct meaning {
     const char *problem;
     enum twinlease_code code;
-    bool local;
+    unsigned flags;
 } meanings[] = {
-    { "no_free_seat", TWINLEASE_NO_SEAT, false },
-    { "seats_at_peer", TWINLEASE_NO_SEAT, true },
-    { "seats_pending", TWINLEASE_NO_SEAT, true },
-    { "lease_ended", TWINLEASE_LEASE_LOST, false },
-    { "lease_unknown", TWINLEASE_LEASE_LOST, true },
-    { "auth_code_invalid", TWINLEASE_NOT_AUTHORISED, true },
-    { "internal", TWINLEASE_NO_NODE, true },
+    { "no_free_seat", TWINLEASE_NO_SEAT, 0 },
+    { "seats_at_peer", TWINLEASE_NO_SEAT, LOCAL },
+    { "seats_pending", TWINLEASE_NO_SEAT, LOCAL },
+    { "lease_ended", TWINLEASE_LEASE_LOST, 0 },
+    { "lease_unknown", TWINLEASE_LEASE_LOST, LOCAL },
+    { "auth_code_invalid", TWINLEASE_NOT_AUTHORISED, LOCAL },
+    { "store_away", TWINLEASE_NO_NODE, LOCAL | UNSURE },
+    { "outcome_unknown", TWINLEASE_NO_NODE, LOCAL | UNSURE },
+    { "deadline", TWINLEASE_NO_NODE, LOCAL | UNSURE },
+    { "internal", TWINLEASE_NO_NODE, LOCAL | UNSURE },
 };
 
 static const struct meaning *find_meaning(const char *problem)
@@ -55,9 +63,16 @@ bool answer_is_local(const struct twinlease_error *error)
     const struct meaning *meaning = find_meaning(error->problem);
 
     if (meaning)
-        return meaning->local;
+        return meaning->flags & LOCAL;
     return error->code == TWINLEASE_NO_NODE || error->code == TWINLEASE_BAD_ANSWER ||
            error->code == TWINLEASE_UNTRUSTED;
+}
+
+bool answer_is_unsure(const struct twinlease_error *error)
+{
+    const struct meaning *meaning = find_meaning(error->problem);
+
+    return *error->problem ? meaning && (meaning->flags & UNSURE) : true;
 }
 
 /* "application/json; charset=utf-8" is application/json (RFC 9110 §8.3.1). */

@@ -71,6 +71,7 @@ static void read_boot_id(char out[BOOT_ID_SIZE])
 void lease_grant(struct twinlease_lease *lease, struct lease_facts *facts, struct boot asked)
 {
     lease->granted = true;
+    lease->unconfirmed = false;
     lease->lease_ref = facts->lease_ref;
     lease->origin_ref = facts->origin_ref;
     lease->scope_ref = facts->scope_ref;
@@ -310,6 +311,11 @@ int64_t twinlease_lease_renew_in_ms(const struct twinlease_lease *lease)
 int twinlease_lease_resumed(const struct twinlease_lease *lease)
 {
     return lease->resumed;
+}
+
+int twinlease_lease_unconfirmed(const struct twinlease_lease *lease)
+{
+    return lease->unconfirmed;
 }
 
 const char *twinlease_lease_token(const struct twinlease_lease *lease)

@@ -27,7 +27,7 @@ struct twinlease_lease {
     char boot_id[BOOT_ID_SIZE]; /* the boot that the two below belong to; "" if not known */
     struct boot ends, renew;    /* on this machine's boot clock */
     /* not stored */
-    bool resumed;
+    bool resumed, unconfirmed;
     struct state *claimed_in; /* reference; NULL if not claimed */
     int claim_fd;
     char lease_text[UUID_TEXT_SIZE], origin_text[UUID_TEXT_SIZE], scope_text[UUID_TEXT_SIZE],

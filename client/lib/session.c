@@ -27,6 +27,7 @@ struct session {
     struct boot auth_until;
     struct uuid auth_origin;
     bool clock_mentioned;
+    int64_t node_clock_ms; /* at this machine's boot; 0: not known */
 };
 
 /* A session's request on its way: the session, the end of its time, and the way out. */
@@ -113,17 +114,24 @@ static int64_t left_ms(struct boot until)
     return left > 0 ? left : 0;
 }
 
-static void warn_of_clock(struct session *s, int64_t sync_ms)
+/* True the first time that the clocks differ by much. */
+static bool note_clock(struct session *s, int64_t sync_ms, int64_t ahead_ms)
+{
+    bool off = ahead_ms >= CLOCK_WARN_MS || ahead_ms <= -CLOCK_WARN_MS;
+
+    lock(s);
+    bool fresh = off && !s->clock_mentioned;
+    s->clock_mentioned = s->clock_mentioned || off;
+    s->node_clock_ms = sync_ms - boot_now().ms;
+    unlock(s);
+    return fresh;
+}
+
+static void compare_clocks(struct session *s, int64_t sync_ms)
 {
     int64_t ahead_ms = wall_now().ms - sync_ms;
 
-    if (!sync_ms || (ahead_ms < CLOCK_WARN_MS && ahead_ms > -CLOCK_WARN_MS))
-        return;
-    lock(s);
-    bool mentioned = s->clock_mentioned;
-    s->clock_mentioned = true;
-    unlock(s);
-    if (mentioned)
+    if (!sync_ms || !note_clock(s, sync_ms, ahead_ms))
         return;
     int64_t minutes = (ahead_ms < 0 ? -ahead_ms : ahead_ms) / 60000;
     state_warn(s->state,
@@ -155,7 +163,7 @@ static enum twinlease_code ask(struct errand *errand, size_t node, int64_t budge
     if ((code = answer_read(&out->answer, &out->json, error)) != TWINLEASE_OK)
         return code;
     if (out->json)
-        warn_of_clock(s, answer_sync_ms(out->json));
+        compare_clocks(s, answer_sync_ms(out->json));
     return TWINLEASE_OK;
 }
 
@@ -487,7 +495,11 @@ static enum twinlease_code attempt_call(struct errand *errand, size_t node, int6
         .answer_max = c->call->answer_max,
     };
 
-    return ask(errand, node, budget_ms, &request, c->reply);
+    enum twinlease_code code = ask(errand, node, budget_ms, &request, c->reply);
+    if (code != TWINLEASE_OK && c->call->unsure && c->reply->response.sent &&
+        answer_is_unsure(errand->error))
+        *c->call->unsure = true;
+    return code;
 }
 
 static bool token_is_stale(const struct twinlease_error *error)
@@ -496,13 +508,20 @@ static bool token_is_stale(const struct twinlease_error *error)
            strcmp(error->problem, "token_invalid") == 0 || origin_is_gone(error);
 }
 
+static struct boot call_deadline(const struct session *s, const struct call *call)
+{
+    if (!call->effort.deadline_ms)
+        return session_deadline(s);
+    return (struct boot){ boot_now().ms + call->effort.deadline_ms };
+}
+
 enum twinlease_code session_call(struct session *s, const struct call *call, struct reply *out,
                                  struct twinlease_error *error)
 {
     struct errand errand = {
         .session = s,
-        .until = session_deadline(s),
-        .cancel = call->cancel,
+        .until = call_deadline(s, call),
+        .cancel = call->effort.cancel,
         .error = error,
     };
     struct uuid gone = { { 0 } };
@@ -555,4 +574,13 @@ enum twinlease_code session_probe(struct session *s, size_t index, struct boot u
 struct boot session_deadline(const struct session *s)
 {
     return (struct boot){ boot_now().ms + s->options.deadline_ms };
+}
+
+bool session_node_now(struct session *s, int64_t *out_ms)
+{
+    lock(s);
+    int64_t clock_ms = s->node_clock_ms;
+    unlock(s);
+    *out_ms = boot_now().ms + clock_ms;
+    return clock_ms != 0;
 }

@@ -38,12 +38,19 @@ DEFINE_AUTO(struct session *, session_free)
 
 const struct tok *session_tok(const struct session *session);
 
+/* What a call is worth. */
+struct effort {
+    const struct cancel *cancel; /* NULL: none */
+    int64_t deadline_ms;         /* 0: the session's */
+};
+
 struct call {
     const char *method, *path;
-    const char *body;            /* JSON or NULL */
-    bool may_enrol;              /* false: without an origin, or when it is gone, the call fails */
-    size_t answer_max;           /* 0: ANSWER_MAX */
-    const struct cancel *cancel; /* NULL: none */
+    const char *body;  /* JSON or NULL */
+    bool may_enrol;    /* false: without an origin, or when it is gone, the call fails */
+    size_t answer_max; /* 0: ANSWER_MAX */
+    struct effort effort;
+    bool *unsure; /* NULL, or set to true if a node may have done it although the call failed */
 };
 
 struct reply {
@@ -64,6 +71,8 @@ bool session_origin(struct session *session, struct uuid *out);
 
 /* When a call that begins now has to end. */
 struct boot session_deadline(const struct session *session);
+/* What the time is for the nodes, as far as they have told: ms since 1970. */
+bool session_node_now(struct session *session, int64_t *out_ms);
 /* Whether node `index` is ready: GET /-/ready. */
 enum twinlease_code session_probe(struct session *session, size_t index, struct boot until,
                                   const struct cancel *cancel,

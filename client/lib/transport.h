@@ -3,8 +3,8 @@
  * Trust: certificates are always verified, for their host name too: against the given authority
  * alone, or, without one, against those of the system. TLS 1.2 at least, HTTP/1.1, no redirects,
  * and no proxy: nodes stand in the same network, and what the environment says about proxies is
- * meant for other traffic. Connections are kept and used again; TLS sessions and addresses are shared
- * among all threads of a transport, so that a connection that has to be made anew costs little. */
+ * meant for other traffic. Connections are kept and used again; TLS sessions and addresses are
+ * shared among all threads of a transport, so that a connection made anew costs little. */
 #pragma once
 
 #include "answer.h"
@@ -34,7 +34,7 @@ struct http_request {
 };
 
 struct http_response {
-    bool sent; /* set in any case: (part of) the request went out, so that it may have been served */
+    bool sent; /* set in any case: (part of) the request went out, and may have been served */
     int status;
     char content_type[128];
     char request_id[64];

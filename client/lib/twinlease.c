@@ -203,7 +203,7 @@ enum twinlease_code twinlease_list(struct twinlease *handle, struct twinlease_li
                                    struct twinlease_error *error)
 {
     const struct call call = { "GET", "/v1/leases", .answer_max = ANSWER_LIST_MAX,
-                               .cancel = &handle->cancel };
+                               .effort = { .cancel = &handle->cancel } };
     AUTO(reply_fini) struct reply reply = { .json = NULL };
     struct lease_facts *facts = NULL;
     struct twinlease_error spare;
