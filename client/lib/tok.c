@@ -17,6 +17,7 @@ struct tok *tok_free(struct tok *tok)
     if (tok->text)
         explicit_bzero(tok->text, strlen(tok->text)); /* whoever has it may enrol */
     mem_free(tok->text);
+    mem_free(tok->name);
     mem_free(tok->ca_pem);
     mem_free(tok->jwks);
     mem_free(tok);
@@ -142,8 +143,10 @@ enum twinlease_code tok_parse(const char *name, const char *text, size_t length,
                           "%s has been altered: %s; ask the operator for a new one", name,
                           diag.text);
     if (e != ERR_OK)
-        return fault_set(error, TWINLEASE_BAD_FILE, "%s is not a client token: %s", name,
+        return fault_set(error, TWINLEASE_BAD_FILE,
+                         "%s is not a client token: %s; get one from the operator", name,
                          diag.text);
+    tok->name = mem_strdup(name);
     tok->text = mem_memdup(text, length);
     *out = TAKE(tok);
     return TWINLEASE_OK;
@@ -157,8 +160,13 @@ static enum twinlease_code read_one(const char *path, const char *pin, struct to
     enum twinlease_code code;
 
     buf_init(&text, JWS_MAX);
-    if ((code = text_read(path, &text, error)) != TWINLEASE_OK ||
-        (code = tok_parse(path, buf_text(&text), text.length, &tok, error)) != TWINLEASE_OK)
+    if ((code = text_read(path, &text, error)) != TWINLEASE_OK) {
+        struct twinlease_error why = *error;
+        return fault_set(error, code,
+                         "no client token: %s; get one (a .tok file) from the operator",
+                         why.message);
+    }
+    if ((code = tok_parse(path, buf_text(&text), text.length, &tok, error)) != TWINLEASE_OK)
         return code;
     if (pin && strcmp(pin, tok->signer) != 0)
         return fault_link(error, TWINLEASE_LINK_INSTANCE,
@@ -202,7 +210,8 @@ static enum twinlease_code read_newest(const char *path, const char *pin, int64_
     if (!folder)
         return fault_set(error, TWINLEASE_BAD_FILE, "the folder %s cannot be read: %s", path,
                          strerror(errno));
-    fault_set(error, TWINLEASE_BAD_FILE, "the folder %s has no *.tok file", path);
+    fault_set(error, TWINLEASE_BAD_FILE,
+              "the folder %s has no *.tok file; get one from the operator", path);
     while (seen < TOK_FILES_MAX && (entry = readdir(folder))) {
         if (!named_tok(entry->d_name))
             continue;

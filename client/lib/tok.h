@@ -12,6 +12,7 @@
 #define TOK_FILES_MAX 1000 /* looked at in one folder */
 
 struct tok {
+    char *name; /* for messages: the file */
     char *text; /* the JWS itself: what enrols */
     struct uuid instance_ref;
     char signer[KEY_THUMBPRINT_SIZE]; /* the key that signed it */

@@ -216,6 +216,9 @@ static size_t on_header(char *line, size_t size, size_t count, void *context)
     size_t length = size * count, value_length;
     const char *value;
 
+    response->head_bytes += length;
+    if (response->head_bytes > TRANSPORT_HEAD_MAX)
+        return 0;
     if (header_is(line, length, "X-Request-Id", &value, &value_length))
         snprintf(response->request_id, sizeof response->request_id, "%.*s",
                  (int)(value_length < 63 ? value_length : 63), value);
@@ -333,14 +336,16 @@ static enum twinlease_code explain(const struct exchange *x, const struct http_r
     case CURLE_PEER_FAILED_VERIFICATION:
         return fault_set(error, TWINLEASE_UNTRUSTED,
                          "the certificate of %s does not verify (%s); get a current client token "
-                         "or CA certificate from the operator, or check the address",
+                         "or CA certificate from the operator, or check the address and this "
+                         "machine's clock",
                          request->base, why);
     case CURLE_SSL_CACERT_BADFILE:
         return fault_set(error, TWINLEASE_UNTRUSTED, "the CA certificate cannot be used (%s)", why);
     case CURLE_WRITE_ERROR:
         return fault_set(error, TWINLEASE_BAD_ANSWER,
                          "%s answers with more than %zu bytes; check the address", request->base,
-                         x->response->body.max);
+                         x->response->head_bytes > TRANSPORT_HEAD_MAX ? TRANSPORT_HEAD_MAX
+                                                                      : x->response->body.max);
     case CURLE_UNSUPPORTED_PROTOCOL:
     case CURLE_WEIRD_SERVER_REPLY:
     case CURLE_HTTP2:
@@ -348,7 +353,12 @@ static enum twinlease_code explain(const struct exchange *x, const struct http_r
         return fault_set(error, TWINLEASE_BAD_ANSWER,
                          "what answers at %s is not a Twinlease node (%s); check the address",
                          request->base, why);
-    case CURLE_SSL_CONNECT_ERROR: /* also: it died within the handshake */
+    case CURLE_SSL_CONNECT_ERROR:                /* also: it died within the handshake */
+        if (strstr(why, "wrong version number")) /* how OpenSSL names a record that is none */
+            return fault_set(error, TWINLEASE_BAD_ANSWER,
+                             "what answers at %s is not a Twinlease node: it does not speak TLS "
+                             "(%s); check the address",
+                             request->base, why);
         return fault_set(error, TWINLEASE_NO_NODE,
                          "%s cannot be reached by TLS (%s); check that a node listens there",
                          request->base, why);

@@ -11,7 +11,8 @@
 #include "base/buf.h"
 #include "cancel.h"
 
-#define TRANSPORT_IDLE_MAX 16 /* idle connections kept (of as many threads) */
+#define TRANSPORT_IDLE_MAX 16         /* idle connections kept (of as many threads) */
+#define TRANSPORT_HEAD_MAX (64 << 10) /* bytes of an answer's header lines; a node's have 1 KiB */
 
 struct transport; /* may be used by many threads at once */
 
@@ -39,6 +40,7 @@ struct http_response {
     char content_type[128];
     char request_id[64];
     char next[2048]; /* target of Link: rel="next", or "" */
+    size_t head_bytes;
     struct buf body;
 };
 void http_response_fini(struct http_response *response); /* takes a zeroed one too */

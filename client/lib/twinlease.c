@@ -85,7 +85,8 @@ static enum twinlease_code check_dates(const struct tok *tok, struct state *stat
 
     if (tok->begins_ms > now_ms + SKEW_MS) {
         rfc3339_format(tok->begins_ms, text);
-        state_warn(state, "the client token begins at %s: is this machine's clock behind?", text);
+        state_warn(state, "the client token %s begins at %s: is this machine's clock behind?",
+                   tok->name, text);
     }
     if (now_ms < tok->expires_ms)
         return TWINLEASE_OK;
@@ -94,10 +95,11 @@ static enum twinlease_code check_dates(const struct tok *tok, struct state *stat
     explicit_bzero(&origin, sizeof origin);
     if (!enrolled)
         return fault_set(error, TWINLEASE_BAD_FILE,
-                         "the client token ended at %s, so this machine cannot enrol with it; get "
-                         "a new one from the operator (or check this machine's clock)",
-                         text);
-    state_warn(state, "the client token ended at %s; get a new one from the operator", text);
+                         "the client token %s ended at %s, so this machine cannot enrol with it; "
+                         "get a new one from the operator (or check this machine's clock)",
+                         tok->name, text);
+    state_warn(state, "the client token %s ended at %s; get a new one from the operator", tok->name,
+               text);
     return TWINLEASE_OK;
 }
 

@@ -21,7 +21,7 @@ packages_examples=(python3 iproute2 postgresql-client-15)
 
 # To run the tests: sanitizers and fuzzers, judges of our tokens and documents, load.
 packages_test=(
-    clang libclang-rt-14-dev clang-format git
+    clang libclang-rt-14-dev clang-format git faketime
     python3 python3-pytest python3-pytest-xdist python3-requests python3-psycopg2
     python3-jwt python3-jwcrypto python3-cryptography python3-jsonschema openapi-specification
     g++ jose wrk shellcheck iproute2

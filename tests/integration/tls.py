@@ -28,10 +28,11 @@ def write_private(path, data):
 
 
 class Authority:
-    """A certificate authority in memory; ca.pem is written to the folder."""
+    """A certificate authority in memory; ca.pem is written to the folder. age_days: for how long
+    its certificates have been valid."""
 
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, folder, age_days=0):
+        self.folder, self.age_days = folder, age_days
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Twinlease test CA")])
         self.certificate = self._certificate(self.name, self.key.public_key(), ca=True)
@@ -58,7 +59,7 @@ class Authority:
             .issuer_name(self.name)
             .public_key(public_key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
+            .not_valid_before(now - datetime.timedelta(days=self.age_days, hours=1))
             .not_valid_after(now + datetime.timedelta(days=2))
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
