@@ -8,14 +8,17 @@
 
 #include "base/json.h"
 #include "files.h"
+#include "interrupt.h"
 #include "node.h"
 #include "operator.h"
+#include "progress.h"
 #include "tok.h"
 
 #define LEASE_FILE_MAX (256 << 10)
 #define PEM_MAX        (64 << 10)
 #define FOLDER_LEVELS  2 /* the state folder, and in it one folder for each instance */
 #define TOLERANCE_MAX  86400
+#define WAIT_MAX       (366 * 86400) /* as the library has it */
 
 DEFINE_AUTO(struct twinlease *, twinlease_close)
 DEFINE_AUTO(struct twinlease_lease *, twinlease_lease_free)
@@ -80,6 +83,40 @@ static void print_lease(const struct output *out, const char *what,
 
 /* ---- acquire ----------------------------------------------------------------------------- */
 
+static enum twinlease_code read_wish(const struct args *args, struct twinlease_acquire_options *out,
+                                     struct twinlease_error *error)
+{
+    int64_t wait_seconds = 0;
+    enum twinlease_code code;
+
+    if ((code = args_int(args, "count", 1, ENTITLEMENT_SEATS_MAX, &out->count, error)) !=
+            TWINLEASE_OK ||
+        (code = args_int(args, "duration", 1, LEASE_SECONDS_MAX, &out->duration_seconds, error)) !=
+            TWINLEASE_OK ||
+        (code = args_int(args, "wait", 0, WAIT_MAX, &wait_seconds, error)) != TWINLEASE_OK)
+        return code;
+    out->wait_ms = wait_seconds * 1000;
+    out->scope_ref = args_text(args, "scope");
+    out->flags = args_has(args, "another") ? TWINLEASE_ACQUIRE_ANOTHER : 0;
+    return TWINLEASE_OK;
+}
+
+static enum twinlease_code acquire(struct twinlease *handle, const char *feature,
+                                   struct twinlease_acquire_options *options,
+                                   struct twinlease_lease **out, struct twinlease_error *error)
+{
+    struct progress progress;
+
+    progress_begin(&progress, feature);
+    options->waiting = progress_waiting;
+    options->waiting_context = &progress;
+    interrupt_begin(handle);
+    enum twinlease_code code = twinlease_acquire(handle, feature, options, out, error);
+    interrupt_end();
+    progress_end(&progress);
+    return code;
+}
+
 enum twinlease_code client_acquire(const struct args *args, struct output *out,
                                    struct twinlease_error *error)
 {
@@ -87,20 +124,14 @@ enum twinlease_code client_acquire(const struct args *args, struct output *out,
     AUTO(twinlease_close) struct twinlease *handle = NULL;
     AUTO(twinlease_lease_free) struct twinlease_lease *lease = NULL;
     bool memory = args_has(args, "no-state");
-    enum twinlease_code code;
+    enum twinlease_code code = read_wish(args, &options, error);
 
-    if ((code = args_int(args, "count", 1, ENTITLEMENT_SEATS_MAX, &options.count, error)) !=
-            TWINLEASE_OK ||
-        (code = args_int(args, "duration", 1, LEASE_SECONDS_MAX, &options.duration_seconds,
-                         error)) != TWINLEASE_OK)
-        return code;
-    options.scope_ref = args_text(args, "scope");
-    options.flags = args_has(args, "another") ? TWINLEASE_ACQUIRE_ANOTHER : 0;
     /* A lease that nobody remembers once this process ends could not be given back. */
-    code = open_handle(args, memory ? "" : args_text(args, "state"),
-                       memory ? 0 : TWINLEASE_STATE_REQUIRED, &handle, error);
     if (code == TWINLEASE_OK)
-        code = twinlease_acquire(handle, args->operands[0], &options, &lease, error);
+        code = open_handle(args, memory ? "" : args_text(args, "state"),
+                           memory ? 0 : TWINLEASE_STATE_REQUIRED, &handle, error);
+    if (code == TWINLEASE_OK)
+        code = acquire(handle, args->operands[0], &options, &lease, error);
     if (code != TWINLEASE_OK)
         return code;
     print_lease(out, twinlease_lease_resumed(lease) ? "Renewed" : "Acquired", lease);

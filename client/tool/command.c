@@ -86,6 +86,7 @@ static const struct option set_acquire[] = {
     { "duration", "SECONDS", 0, NULL, "as long as the site gives if not given" },
     { "scope", "UUID", 0, NULL, "where several publishers have the feature" },
     { "another", NULL, 0, NULL, "take a further seat even if there is a lease already" },
+    { "wait", "SECONDS", 0, NULL, "while there is no seat, or no node, ask again for so long" },
     { "no-state", NULL, 0, NULL, "store nothing; the seat comes back at its end only" },
     { NULL, NULL, 0, NULL, NULL },
 };

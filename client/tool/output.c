@@ -5,8 +5,7 @@
 
 #include "base/json.h"
 
-/* Bytes that a terminal may take for commands: C0, DEL, and C1 in UTF-8 (0xC2 0x80 … 0x9F). */
-static void replace_controls(char *text)
+void output_clean(char *text)
 {
     unsigned char *p = (unsigned char *)text;
 
@@ -29,7 +28,7 @@ void output_line(const struct output *out, const char *format, ...)
     int length = vasprintf(&text, format, args);
     va_end(args);
     must(length >= 0);
-    replace_controls(text);
+    output_clean(text);
     puts(text);
 }
 
@@ -79,7 +78,7 @@ void output_error(struct output *out, const struct twinlease_error *error)
 {
     struct twinlease_error shown = *error;
 
-    replace_controls(shown.message);
+    output_clean(shown.message);
     if (!out->printed)
         output_document(out, error_document(error));
     fflush(stdout);
@@ -92,7 +91,7 @@ void output_warning(void *context, const char *sentence)
 
     (void)context;
     diag_set(&diag, ERR_OK, "%s", sentence);
-    replace_controls(diag.text);
+    output_clean(diag.text);
     fprintf(stderr, "twinlease: warning: %s\n", diag.text);
 }
 

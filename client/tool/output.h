@@ -21,6 +21,8 @@ void output_document(struct output *out, struct json_object *document);
 /* Part of a document that is too long to be held at once; as it stands. */
 void output_raw(struct output *out, const char *text);
 
+/* Replaces the bytes that a terminal may take for commands: C0, DEL, and C1 in UTF-8. */
+void output_clean(char *text);
 /* A sentence on standard error; with --json also {"error":{…}} on standard output, unless there is
  * a document already. */
 void output_error(struct output *out, const struct twinlease_error *error);

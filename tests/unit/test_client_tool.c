@@ -7,9 +7,12 @@
 #include <cmocka.h>
 
 #include <json-c/json.h>
+#include <pty.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -622,6 +625,119 @@ static void operators_are_told_what_is_wrong(void **state)
     assert_fails(w, line, TWINLEASE_BAD_FILE);
 }
 
+/* ---- waiting --------------------------------------------------------------------------------- */
+
+/* Starts the tool with this standard error. */
+static pid_t start(const char *line, int err_fd)
+{
+    char *words[WORDS_MAX], *copy = strdup(line);
+
+    split_words(copy, words);
+    pid_t child = fork();
+    if (child == 0) {
+        if (!freopen("stdout.txt", "w", stdout) || dup2(err_fd, STDERR_FILENO) < 0)
+            _exit(126);
+        execv(TOOL, words);
+        _exit(127);
+    }
+    free(copy);
+    return child;
+}
+
+/* What the tool says on standard error, up to this text. */
+static void read_until(int fd, const char *text, char *out, size_t size)
+{
+    size_t length = 0;
+
+    *out = '\0';
+    while (!strstr(out, text)) {
+        ssize_t got = read(fd, out + length, size - 1 - length);
+        if (got <= 0)
+            fail_msg("no \"%s\" in: %s", text, out);
+        length += (size_t)got;
+        out[length] = '\0';
+    }
+}
+
+static void deny(struct world *w, int times)
+{
+    fake_licences_refuse(&w->licences, "/v1/leases", times, 409, NULL);
+    w->licences.content_type = "application/problem+json";
+    w->licences.body = "{\"title\":\"Every seat is leased\",\"code\":\"no_free_seat\","
+                       "\"feature\":\"render\",\"seats\":3,\"used\":3,"
+                       "\"next_expected\":\"2126-01-01T00:00:00.000Z\"}";
+}
+
+#define WAITING                                                                                    \
+    "Waiting for a seat of render: 3 of 3 in use; the next is expected back at 2126-01-01"
+
+static void acquire_waits_for_a_seat(void **state)
+{
+    struct world *w = *state;
+
+    deny(w, 3);
+    assert_runs(w, "acquire render --wait 60" CLIENT);
+    const char *told = strstr(w->err, "twinlease: " WAITING);
+    assert_non_null(told);
+    assert_null(strstr(told + strlen("twinlease: W"),
+                       WAITING)); /* once, although it asked three times in vain */
+    assert_int_equal(w->licences.grants, 1);
+    deny(w, 1000);
+    assert_int_equal(run(w, "acquire render --another --wait 1" CLIENT), TWINLEASE_NO_SEAT);
+    assert_fails(w, "acquire render --wait -1" CLIENT, TWINLEASE_USAGE);
+    assert_fails(w, "acquire render --wait 31622401" CLIENT,
+                 TWINLEASE_USAGE); /* over a leap year */
+}
+
+static void signals_end_the_wait(void **state)
+{
+    static const int signals[] = { SIGINT, SIGTERM };
+    struct world *w = *state;
+    int status, pipe_fds[2];
+
+    deny(w, 1000);
+    assert_int_equal(pipe(pipe_fds), 0);
+    for (size_t i = 0; i < 2; i++) {
+        pid_t child = start("acquire render --wait 3600" CLIENT, pipe_fds[1]);
+        read_until(pipe_fds[0], WAITING, w->err, sizeof w->err);
+        struct boot begin = boot_now();
+        assert_int_equal(kill(child, signals[i]), 0);
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFEXITED(status));
+        assert_int_equal(WEXITSTATUS(status), TWINLEASE_INTERRUPTED);
+        assert_true(boot_now().ms - begin.ms < 5000);
+        read_until(pipe_fds[0], "interrupted after", w->err, sizeof w->err);
+    }
+    close(pipe_fds[0]);
+    close(pipe_fds[1]);
+}
+
+static void terminal_shows_one_line(void **state)
+{
+    struct world *w = *state;
+    int status, master, slave;
+
+    deny(w, 3);
+    assert_int_equal(openpty(&master, &slave, NULL, NULL, NULL), 0);
+    const struct winsize size = { .ws_row = 24, .ws_col = 60 };
+    assert_int_equal(ioctl(slave, TIOCSWINSZ, &size), 0);
+    pid_t child = start("acquire render --wait 60" CLIENT, slave);
+    close(slave);
+    read_until(master, "\r\n", w->err, sizeof w->err); /* the end of the line */
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    int lines = 0;
+    for (char *at = w->err; (at = strchr(at, '\r')) && at[1] != '\n'; at++) {
+        const char *end = strstr(at, "\033[K");
+        assert_non_null(end);
+        assert_true(end - at - 1 < 60); /* what reached the last column would wrap */
+        assert_non_null(strstr(at, "s left. Waiting for a seat of render: 3 of 3"));
+        lines++;
+    }
+    assert_int_equal(lines, 3);
+    close(master);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -638,6 +754,9 @@ int main(void)
         TEST(what_the_node_says_decides),
         TEST(operators_see_and_do),
         TEST(operators_are_told_what_is_wrong),
+        TEST(acquire_waits_for_a_seat),
+        TEST(signals_end_the_wait),
+        TEST(terminal_shows_one_line),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
