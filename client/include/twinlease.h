@@ -298,11 +298,15 @@ TWINLEASE_API void twinlease_list_free(struct twinlease_list *list); /* takes NU
 /* A thread of the library that holds one lease of a feature: acquires it, renews it in time (at
  * renew_after, give or take a tenth, so that machines started together do not come together), and
  * takes another when it is lost. It survives dead nodes, clock steps and being suspended, and never
- * holds two leases. All signals are blocked in it. */
+ * holds two leases. What fails is tried again after pauses of 1 s to 30 s; renewals more often
+ * towards the end of the lease. When somebody ends the lease, 5 s to 7.5 s pass before it asks for
+ * another, so that one who waits for the seat gets it. All signals are blocked in it but those that
+ * a thread brings upon itself (SIGSEGV, …). */
 struct twinlease_keeper; /* opaque */
 
 enum twinlease_event {
-    TWINLEASE_EVENT_ACQUIRED = 1, /* a lease is held: a new one, or one found in the state folder */
+    TWINLEASE_EVENT_ACQUIRED = 1, /* a lease is held: a new one, or one found in the state folder.
+                                     Not told of one that the caller brought along */
     TWINLEASE_EVENT_RENEWED = 2,
     TWINLEASE_EVENT_TROUBLE = 3, /* it could not be renewed, and is good until it expires */
     TWINLEASE_EVENT_LOST = 4,    /* it is over: expired, or ended from outside. No seat is held */

@@ -82,6 +82,15 @@ static enum twinlease_code read_wish(const char *feature,
 
 /* ---- references -------------------------------------------------------------------------- */
 
+enum twinlease_code leasing_check(const char *feature,
+                                  const struct twinlease_acquire_options *options,
+                                  struct twinlease_error *error)
+{
+    struct wish ignored;
+
+    return read_wish(feature, options, &ignored, error);
+}
+
 static bool fits(const struct twinlease_lease *lease, const struct wish *wish)
 {
     return strcmp(lease->feature, wish->feature) == 0 && lease->count == wish->count &&

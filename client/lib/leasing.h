@@ -5,6 +5,10 @@
 
 #include "handle.h"
 
+/* Whether acquire could do anything with these: OK or USAGE. options may be NULL. */
+enum twinlease_code leasing_check(const char *feature,
+                                  const struct twinlease_acquire_options *options,
+                                  struct twinlease_error *error) MUST_USE;
 enum twinlease_code leasing_acquire(struct twinlease *handle, const char *feature,
                                     const struct twinlease_acquire_options *options,
                                     const struct cancel *cancel, struct twinlease_lease **out,

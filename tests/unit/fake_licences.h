@@ -22,6 +22,7 @@ struct fake_licences {
     int64_t clock_ahead_ms; /* of sync_timestamp */
     int64_t token_lives_ms; /* of auth tokens; 0: a day */
     double lease_lives;     /* seconds */
+    double renew_after;     /* 0: a quarter of that */
     char seen[64][37];      /* references granted */
     size_t seen_count;
 };
