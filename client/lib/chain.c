@@ -61,7 +61,7 @@ static enum twinlease_code check_entitlement(struct chain *c, struct twinlease_e
     }
     if (keys == 0)
         return fault_link(error, TWINLEASE_LINK_PUBLISHER, "the publisher's key cannot be used: %s",
-                          c->diag.text);
+                          no_key.text);
     if (e == ERR_ENT_UNTRUSTED)
         return fault_link(error, TWINLEASE_LINK_PUBLISHER,
                           "the entitlement was not signed by the publisher's key: %s",
@@ -155,11 +155,13 @@ static enum twinlease_code check_span(const char *what, int64_t begins_ms, int64
     if (now_ms + tolerance_ms < begins_ms) {
         rfc3339_format(begins_ms, when);
         return fault_link(error, TWINLEASE_LINK_TIME,
-                          "the %s begins at %s: check this machine's clock", what, when);
+                          "the %s begins at %s; wait, or check this machine's clock", what, when);
     }
     if (now_ms - tolerance_ms >= ends_ms) {
         rfc3339_format(ends_ms, when);
-        return fault_link(error, TWINLEASE_LINK_TIME, "the %s ended at %s", what, when);
+        return fault_link(error, TWINLEASE_LINK_TIME,
+                          "the %s ended at %s; get a new one, or check this machine's clock", what,
+                          when);
     }
     return TWINLEASE_OK;
 }
