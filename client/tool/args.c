@@ -14,11 +14,28 @@ static const struct option *find_option(const struct command *command, const cha
     return NULL;
 }
 
+static bool is_choice(const struct option *option, const char *text)
+{
+    const char *at = option->argument, *word;
+    size_t length;
+
+    if (!strchr(at, '|'))
+        return true;
+    while ((word = choice_next(&at, &length))) {
+        if (strlen(text) == length && memcmp(text, word, length) == 0)
+            return true;
+    }
+    return false;
+}
+
 static enum twinlease_code add_value(struct args *args, const struct option *option,
                                      const char *text, struct twinlease_error *error)
 {
     if (args_has(args, option->name) && !(option->flags & OPTION_REPEATS))
         return fault_set(error, TWINLEASE_USAGE, "--%s stands twice", option->name);
+    if (text && !is_choice(option, text))
+        return fault_set(error, TWINLEASE_USAGE, "--%s is \"%.40s\"; allowed are %s", option->name,
+                         text, option->argument);
     if (args->value_count == ARGS_VALUES_MAX)
         return fault_set(error, TWINLEASE_USAGE, "there are more than %d options", ARGS_VALUES_MAX);
     args->values[args->value_count++] = (struct args_value){ option, text };

@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 
+#define HELP_COLUMN 30
+
 /* ---- options ----------------------------------------------------------------------------- */
 
 const struct option options_general[] = {
@@ -37,7 +39,7 @@ static const struct option set_out[] = {
 static const struct option set_publisher_init[] = {
     { "dir", "DIR", OPTION_REQUIRED, NULL, "folder for the two files, made if absent" },
     { "name", "NAME", OPTION_REQUIRED, NULL, "the publisher's name" },
-    { "type", "TYPE", 0, NULL, "ec (P-256, if not given), rsa or ed25519" },
+    { "type", "ec|rsa|ed25519", 0, NULL, "kind of key; ec (P-256) if not given" },
     { NULL, NULL, 0, NULL, NULL },
 };
 
@@ -54,8 +56,8 @@ static const struct option set_publisher_issue[] = {
     { "until", "DATE", 0, NULL, "last day, or the instant of the end (RFC 3339, UTC)" },
     { "days", "N", 0, NULL, "the end, in days from the beginning" },
     { "max-lease-seconds", "N", 0, NULL, "longest lease; 86400 if not given" },
-    { "release", "WHEN", 0, NULL, "a released seat is back when acknowledged or at_expiry" },
-    { "revoke", "WHEN", 0, NULL, "the same for a revoked one" },
+    { "release", "acknowledged|at_expiry", 0, NULL, "when a released seat is back" },
+    { "revoke", "acknowledged|at_expiry", 0, NULL, "when a revoked seat is back" },
     { NULL, NULL, 0, NULL, NULL },
 };
 
@@ -71,7 +73,19 @@ static const struct option set_client_token[] = {
 };
 
 static const struct option set_leases[] = {
-    { "only", "STATE", 0, NULL, "active, released, revoked, superseded or expired" },
+    { "only", "active|released|revoked|superseded|expired", 0, NULL, "those in this state" },
+    { "origin", "ORIGIN_REF", 0, NULL, "those of this machine" },
+    { NULL, NULL, 0, NULL, NULL },
+};
+
+static const struct option set_origins[] = {
+    { "leases", NULL, 0, NULL, "with the leases of each" },
+    { NULL, NULL, 0, NULL, NULL },
+};
+
+static const struct option set_origin_delete[] = {
+    { "all", NULL, 0, NULL, "every machine" },
+    { "yes", NULL, 0, NULL, "do not ask" },
     { NULL, NULL, 0, NULL, NULL },
 };
 
@@ -116,6 +130,8 @@ SETS(status, set_node, set_machine, set_timeout, );
 SETS(operator, set_node, set_timeout, );
 SETS(operator_out, set_out, set_node, set_timeout, );
 SETS(operator_leases, set_leases, set_node, set_timeout, );
+SETS(origins, set_origins, set_node, set_timeout, );
+SETS(origin_delete, set_origin_delete, set_node, set_timeout, );
 SETS(client_token, set_client_token, set_out, set_node, set_timeout, );
 SETS(peer_retire, set_peer_retire, set_node, set_timeout, );
 SETS(acquire, set_acquire, set_machine, set_timeout, );
@@ -123,6 +139,17 @@ SETS(client, set_machine, set_timeout, );
 SETS(release, set_release, set_machine, set_node, set_timeout, );
 SETS(verify, set_verify, );
 #undef SETS
+
+const char *choice_next(const char **at, size_t *length)
+{
+    const char *word = *at;
+
+    if (!word || !*word)
+        return NULL;
+    *length = strcspn(word, "|");
+    *at = word[*length] ? word + *length + 1 : NULL;
+    return word;
+}
 
 /* ---- commands ---------------------------------------------------------------------------- */
 
@@ -163,27 +190,35 @@ static int match_words(const char *name, int argc, char *const *argv)
     return words;
 }
 
+/* The longest: `leases purge` is not `leases` with an operand. */
 const struct command *command_find(int argc, char *const *argv, int *words)
 {
+    const struct command *found = NULL;
+
+    *words = 0;
     for (size_t i = 0; i < command_count; i++) {
         int matched = match_words(commands[i].name, argc, argv);
-        if (matched) {
+        if (matched > *words) {
             *words = matched;
-            return &commands[i];
+            found = &commands[i];
         }
     }
-    return NULL;
+    return found;
 }
 
 /* ---- help -------------------------------------------------------------------------------- */
 
 static void print_option(const struct option *option)
 {
-    char left[64];
+    int left = printf("  --%s%s%s", option->name, option->argument ? " " : "",
+                      option->argument ? option->argument : "");
 
-    snprintf(left, sizeof left, "--%s%s%s", option->name, option->argument ? " " : "",
-             option->argument ? option->argument : "");
-    printf("  %-28s %s%s", left, option->help, option->flags & OPTION_REQUIRED ? " (needed)" : "");
+    if (left > HELP_COLUMN) {
+        putchar('\n');
+        left = 0;
+    }
+    printf("%*s %s%s", HELP_COLUMN - left, "", option->help,
+           option->flags & OPTION_REQUIRED ? " (needed)" : "");
     if (option->flags & OPTION_REPEATS)
         printf("; may be repeated");
     if (option->variable)

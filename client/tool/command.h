@@ -13,7 +13,8 @@ enum { OPTION_REQUIRED = 1u << 0, OPTION_REPEATS = 1u << 1 };
 
 struct option {
     const char *name;     /* without the dashes; NULL ends a set */
-    const char *argument; /* NULL: a switch */
+    const char *argument; /* as help shows it; NULL: a switch. "a|b": one of these words. Of FILE,
+                             DIR and PATH shells complete the names */
     unsigned flags;
     const char *variable; /* of the environment, used if the option is not given; or NULL */
     const char *help;
@@ -41,6 +42,10 @@ struct command {
 extern const struct command commands[];
 extern const size_t command_count;
 const char *group_title(enum group group);
+
+/* The next of the words "a|b" of an option's argument, and its length; NULL: no more. *at begins as
+ * the argument. */
+const char *choice_next(const char **at, size_t *length);
 
 /* Options that every command has. */
 extern const struct option options_general[];

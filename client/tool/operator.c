@@ -239,6 +239,7 @@ struct listing {
     struct output *out;
     const char *member;
     void (*print)(const struct output *out, struct json_object *item);
+    const char *origin_ref; /* NULL: of any */
     size_t count;
 };
 
@@ -253,6 +254,8 @@ static bool list_item(struct json_object *item, void *context)
 {
     struct listing *listing = context;
 
+    if (listing->origin_ref && strcmp(listing->origin_ref, get_text(item, "origin_ref")) != 0)
+        return true;
     if (listing->count == 0)
         list_head(listing);
     output_raw(listing->out, listing->count++ ? ",\n    " : "\n    ");
@@ -293,8 +296,17 @@ enum twinlease_code operator_leases(const struct args *args, struct output *out,
 {
     struct listing listing = { .out = out, .member = "lease_list", .print = print_lease };
     AUTO(buf_fini) struct buf path = { .max = QUERY_MAX };
-    const char *state = args_text(args, "only");
+    const char *state = args_text(args, "only"), *origin = args_text(args, "origin");
+    char origin_text[UUID_TEXT_SIZE];
+    struct uuid origin_ref;
 
+    if (origin && !uuid_parse(origin, strlen(origin), &origin_ref))
+        return fault_set(error, TWINLEASE_USAGE, "\"%.40s\" is no origin reference (a UUID)",
+                         origin);
+    if (origin) {
+        uuid_format(&origin_ref, origin_text);
+        listing.origin_ref = origin_text;
+    }
     buf_text_append(&path, "/-/leases?origin=true");
     if (state) {
         buf_text_append(&path, "&state=");
@@ -314,13 +326,22 @@ static void print_origin(const struct output *out, struct json_object *origin)
                 get_text(origin, "created"), get_text(origin, "environment.hostname"),
                 get_text(origin, "environment.os_platform"),
                 get_text(origin, "environment.os_version"));
+    struct json_object *leases = get_list(origin, "active_lease_list");
+    for (size_t i = 0; i < list_count(leases); i++) {
+        struct json_object *lease = json_object_array_get_idx(leases, i);
+        output_line(out, "  %s  %-20s %4" PRId64 " %-6s %-10s until %.19sZ",
+                    get_text(lease, "lease_ref"), get_text(lease, "feature"),
+                    get_int(lease, "count"), plural(get_int(lease, "count")),
+                    get_text(lease, "state"), get_text(lease, "expires"));
+    }
 }
 
 enum twinlease_code operator_origins(const struct args *args, struct output *out,
                                      struct twinlease_error *error)
 {
     struct listing listing = { .out = out, .member = "origin_list", .print = print_origin };
-    enum twinlease_code code = list_all(args, "/-/origins", &listing, error);
+    enum twinlease_code code = list_all(
+        args, args_has(args, "leases") ? "/-/origins?leases=true" : "/-/origins", &listing, error);
 
     if (code == TWINLEASE_OK && listing.count == 0)
         output_line(out, "No machine is enrolled.");

@@ -4,13 +4,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
+#include "confirm.h"
 #include "node.h"
 
 #define POLL_MS         200 /* between two looks at a node that is handing over */
-#define CONFIRM_WORD    "retire"
-#define CONFIRM_MAX     64
 #define BODY_MAX        256
 #define SECONDS_A_DAY   86400
 #define SECONDS_AN_HOUR 3600
@@ -142,19 +140,12 @@ static void explain_cost(struct json_object *pair)
 
 static enum twinlease_code confirm(struct json_object *pair, struct twinlease_error *error)
 {
-    char line[CONFIRM_MAX];
+    enum twinlease_code code = confirm_possible("retiring is for ever", error);
 
-    if (!isatty(STDIN_FILENO))
-        return fault_set(error, TWINLEASE_USAGE,
-                         "retiring is for ever: confirm it on a terminal, or with --yes");
+    if (code != TWINLEASE_OK)
+        return code;
     explain_cost(pair);
-    fprintf(stderr, "Type %s to go on: ", CONFIRM_WORD);
-    if (!fgets(line, sizeof line, stdin))
-        line[0] = '\0';
-    line[strcspn(line, "\n")] = '\0';
-    return strcmp(line, CONFIRM_WORD) == 0
-               ? TWINLEASE_OK
-               : fault_set(error, TWINLEASE_USAGE, "not confirmed; nothing was done");
+    return confirm_word("retire", error);
 }
 
 static enum twinlease_code retire_body(const struct args *args, char body[BODY_MAX],

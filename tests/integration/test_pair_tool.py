@@ -1,12 +1,8 @@
 """`twinlease peer`: what an operator sees of a pair, and what only a person can decide (R10)."""
 
-import os
-import pty
-import subprocess
-
 import pytest
 
-from node import TOOL, expect
+from node import expect
 from pair import PAIR_SECONDS, health, peer, wait_health, wait_peer
 from test_tool import NO_NODE, OK, REFUSED, USAGE, Tool
 from waiting import wait_until
@@ -65,30 +61,12 @@ def test_retire_asks_on_a_terminal_only(pair, tools):
     assert health(pair.secondary)["self"] == "serving"
 
 
-def at_a_terminal(tool, line):
-    """`twinlease peer retire` with somebody who types this line."""
-    master, slave = pty.openpty()
-    with subprocess.Popen(
-        [TOOL, "peer", "retire"],
-        text=True,
-        stdin=slave,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=tool.environment,
-    ) as process:
-        os.close(slave)
-        os.write(master, f"{line}\n".encode())
-        out, errors = process.communicate(timeout=60)
-    os.close(master)
-    return process.returncode, out, errors
-
-
 def test_retire_says_what_it_costs(pair, tools):
     pair.primary.kill()
     wait_peer(pair.secondary, "away")
-    code, _, errors = at_a_terminal(tools[1], "no")
+    code, _, errors = tools[1].at_a_terminal("no", "peer", "retire")
     assert code == USAGE and "nothing was done" in errors
-    code, out, errors = at_a_terminal(tools[1], "retire")
+    code, out, errors = tools[1].at_a_terminal("retire", "peer", "retire")
     assert code == OK, errors
     assert "24 hours" in errors and "render" in errors, "the longest lease and twice the skew"
     until = peer(pair.secondary)["peer"]["waits_until"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import subprocess
 
 import pytest
@@ -52,6 +53,24 @@ class Tool:
 
     def json(self, *arguments, **more):
         return json.loads(self.run(*arguments, "--json", **more))
+
+    def at_a_terminal(self, line, *arguments):
+        """With somebody who types this line; returns exit code, output and errors."""
+        master, slave = pty.openpty()
+        with subprocess.Popen(
+            [TOOL, *map(str, arguments)],
+            text=True,
+            stdin=slave,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=self.folder,
+            env=self.environment,
+        ) as process:
+            os.close(slave)
+            os.write(master, f"{line}\n".encode())
+            out, errors = process.communicate(timeout=60)
+        os.close(master)
+        return process.returncode, out, errors
 
     def issue(self, *arguments, out="demo.entitlement", name="Tool Software"):
         self.run(
