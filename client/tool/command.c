@@ -242,7 +242,7 @@ static void print_all(void)
     TWINLEASE_CODES(X)
 #undef X
     puts("\n`twinlease COMMAND --help` explains a command; `twinlease --version` tells the "
-         "version.");
+         "version,\n`twinlease --completion bash|zsh` prints a completion script.");
 }
 
 void command_help(const struct command *command)

@@ -55,5 +55,7 @@ const struct command *command_find(int argc, char *const *argv, int *words);
 
 /* Help on standard output: of one command, or the list of all (NULL). */
 void command_help(const struct command *command);
+/* The completion script of this shell; false if there is none for it. */
+bool completion_print(const char *shell);
 /* The man page; false if its frame does not have the places to fill in. */
 bool manual_print(void);

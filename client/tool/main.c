@@ -17,7 +17,7 @@ static bool wants_json(int argc, char *const *argv)
     return false;
 }
 
-/* Help, version, man page: done if true. */
+/* Help, version, man page, completion: done if true. */
 static bool answer_question(int argc, char *const *argv, struct twinlease_error *error)
 {
     const char *word = argc > 0 ? argv[0] : "";
@@ -30,6 +30,10 @@ static bool answer_question(int argc, char *const *argv, struct twinlease_error 
     } else if (strcmp(word, "--man") == 0) {
         if (!manual_print())
             fault_set(error, TWINLEASE_ERROR, "the frame of the man page is not what it should be");
+    } else if (strcmp(word, "--completion") == 0) {
+        if (!completion_print(argc > 1 ? argv[1] : ""))
+            fault_set(error, TWINLEASE_USAGE,
+                      "--completion needs the name of a shell: bash or zsh");
     } else {
         return false;
     }

@@ -24,7 +24,7 @@ packages_test=(
     clang libclang-rt-14-dev clang-format git faketime
     python3 python3-pytest python3-pytest-xdist python3-requests python3-psycopg2
     python3-jwt python3-jwcrypto python3-cryptography python3-jsonschema openapi-specification
-    g++ jose wrk shellcheck iproute2
+    g++ jose wrk shellcheck iproute2 zsh bash-completion
 )
 
 # For tests/lib/openapi-lint, unless there is an npm already: other sources' nodejs brings its own.

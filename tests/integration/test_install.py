@@ -161,6 +161,13 @@ def test_the_pc_file(installed):
     assert installed.flags("--libs") == [f"-L{installed.lib}", "-ltwinlease"]
 
 
+@pytest.mark.parametrize("shell, name", [("bash", "twinlease"), ("zsh", "_twinlease")])
+def test_completion_is_where_shells_look(installed, shell, name):
+    folder = {"bash": "bash-completion/completions", "zsh": "zsh/vendor-completions"}[shell]
+    with open(os.path.join(installed.prefix, "share", folder, name), encoding="utf-8") as file:
+        assert file.read() == run(TOOL, "--completion", shell, cwd=installed.prefix)
+
+
 def test_soname(installed):
     shown = run("readelf", "-d", installed.library, cwd=installed.prefix)
     assert re.search(r"\(SONAME\).*\[libtwinlease\.so\.0\]", shown), shown
