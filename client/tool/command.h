@@ -57,5 +57,5 @@ const struct command *command_find(int argc, char *const *argv, int *words);
 void command_help(const struct command *command);
 /* The completion script of this shell; false if there is none for it. */
 bool completion_print(const char *shell);
-/* The man page; false if its frame does not have the places to fill in. */
-bool manual_print(void);
+/* A man page ("twinlease.1"); false if there is none of this name. */
+bool manual_print(const char *page);

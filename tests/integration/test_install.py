@@ -168,6 +168,13 @@ def test_completion_is_where_shells_look(installed, shell, name):
         assert file.read() == run(TOOL, "--completion", shell, cwd=installed.prefix)
 
 
+@pytest.mark.parametrize("page", ["twinlease.1", "libtwinlease.3"])
+def test_man_pages_are_where_man_looks(installed, page):
+    path = os.path.join(installed.prefix, "share", "man", f"man{page[-1]}", page)
+    with open(path, encoding="utf-8") as file:
+        assert file.read() == run(TOOL, "--man", page, cwd=installed.prefix)
+
+
 def test_soname(installed):
     shown = run("readelf", "-d", installed.library, cwd=installed.prefix)
     assert re.search(r"\(SONAME\).*\[libtwinlease\.so\.0\]", shown), shown
