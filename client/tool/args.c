@@ -71,6 +71,11 @@ static enum twinlease_code read_option(struct args *args, int argc, char *const 
 static enum twinlease_code add_operand(struct args *args, const char *text,
                                        struct twinlease_error *error)
 {
+    if (args->operand_count == args->command->operands_most && command_program(args->command))
+        return fault_set(error, TWINLEASE_USAGE,
+                         "`%s` does not take \"%.100s\": the program stands behind --, as in "
+                         "`twinlease %s %s -- %.100s`",
+                         args->command->name, text, args->command->name, args->operands[0], text);
     if (args->operand_count == args->command->operands_most)
         return fault_set(error, TWINLEASE_USAGE, "`%s` does not take \"%.100s\"; see --help",
                          args->command->name, text);
@@ -83,6 +88,10 @@ static enum twinlease_code check_needed(const struct args *args, struct twinleas
     if (args->operand_count < args->command->operands_least)
         return fault_set(error, TWINLEASE_USAGE, "`%s` needs %s", args->command->name,
                          args->command->operands);
+    if (command_program(args->command) && (!args->program || !*args->program))
+        return fault_set(error, TWINLEASE_USAGE,
+                         "`%s` needs a program behind --, as in `twinlease %s %s -- ./program`",
+                         args->command->name, args->command->name, args->operands[0]);
     for (const struct option *const *set = args->command->options; *set; set++) {
         for (const struct option *option = *set; option->name; option++) {
             if ((option->flags & OPTION_REQUIRED) && !args_has(args, option->name))
@@ -104,8 +113,13 @@ enum twinlease_code args_parse(const struct command *command, int argc, char *co
     *out = (struct args){ .command = command };
     *help = false;
     for (int i = 0; i < argc && code == TWINLEASE_OK; i += taken) {
+        bool dashes = options && strcmp(argv[i], "--") == 0;
         taken = 1;
-        if (options && strcmp(argv[i], "--") == 0)
+        if (dashes && command_program(command)) {
+            out->program = argv + i + 1;
+            break;
+        }
+        if (dashes)
             options = false;
         else if (options && (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0))
             *help = true;

@@ -20,9 +20,11 @@ struct args {
     size_t value_count;
     const char *operands[ARGS_OPERANDS_MAX];
     size_t operand_count;
+    char *const *program; /* with its arguments, NULL at the end; NULL if the command takes none */
 };
 
-/* --name VALUE, --name=VALUE, -- ends options. *help is set if help was asked for; then nothing
+/* --name VALUE, --name=VALUE, -- ends options and, for a command that runs a program, everything
+ * that is ours. argv ends with NULL. *help is set if help was asked for; then nothing
  * else is checked. USAGE names the culprit. */
 enum twinlease_code args_parse(const struct command *command, int argc, char *const *argv,
                                struct args *out, bool *help, struct twinlease_error *error);

@@ -105,6 +105,22 @@ static const struct option set_acquire[] = {
     { NULL, NULL, 0, NULL, NULL },
 };
 
+static const struct option set_run[] = {
+    { "count", "N", 0, NULL, "seats; 1 if not given" },
+    { "duration", "SECONDS", 0, NULL, "of a lease; as long as the site gives if not given" },
+    { "scope", "UUID", 0, NULL, "where several publishers have the feature" },
+    { "wait", "SECONDS", 0, NULL, "for a seat or a node; not at all if not given" },
+    { "grace", NULL, 0, NULL, "if no node answers: start on a lease that is still valid" },
+    { "on-loss", "warn|term|kill", 0, NULL, "when the lease is lost; term if not given" },
+    { "kill-after", "SECONDS", 0, NULL, "from SIGTERM to SIGKILL; 10 if not given" },
+    { "keep", NULL, 0, NULL, "do not give the seat back: the next run finds the lease" },
+    { "no-state", NULL, 0, NULL, "store nothing" },
+    { "failure-code", "N", 0, NULL, "exit code if the licence, not COMMAND, decided it" },
+    { "timeout", "SECONDS", 0, NULL,
+      "for one call of the nodes, the last one too; 5 if not given" },
+    { NULL, NULL, 0, NULL, NULL },
+};
+
 static const struct option set_release[] = {
     { "all", NULL, 0, NULL, "every lease of the state folder" },
     { NULL, NULL, 0, NULL, NULL },
@@ -135,6 +151,7 @@ SETS(origin_delete, set_origin_delete, set_node, set_timeout, );
 SETS(client_token, set_client_token, set_out, set_node, set_timeout, );
 SETS(peer_retire, set_peer_retire, set_node, set_timeout, );
 SETS(acquire, set_acquire, set_machine, set_timeout, );
+SETS(run, set_run, set_machine, );
 SETS(client, set_machine, set_timeout, );
 SETS(release, set_release, set_machine, set_node, set_timeout, );
 SETS(verify, set_verify, );
@@ -206,6 +223,11 @@ const struct command *command_find(int argc, char *const *argv, int *words)
     return found;
 }
 
+const char *command_program(const struct command *command)
+{
+    return strstr(command->operands, "-- ");
+}
+
 /* ---- help -------------------------------------------------------------------------------- */
 
 static void print_option(const struct option *option)
@@ -238,9 +260,12 @@ static void print_all(void)
         }
     }
     puts("\nExit codes:");
-#define X(name, value, text, meaning) printf("  %2d  %s\n", value, meaning);
+#define X(name, value, text, meaning)   printf("  %3d  %s\n", value, meaning);
+#define X_PROGRAM(name, value, meaning) printf("  %3d  %s\n", value, meaning);
     TWINLEASE_CODES(X)
+    PROGRAM_CODES(X_PROGRAM)
 #undef X
+#undef X_PROGRAM
     puts("\n`twinlease COMMAND --help` explains a command; `twinlease --version` tells the "
          "version,\n`twinlease --completion bash|zsh` prints a completion script.");
 }
@@ -251,8 +276,12 @@ void command_help(const struct command *command)
         print_all();
         return;
     }
-    printf("Usage: twinlease %s%s%s [OPTION…]\n\nTo %s.", command->name,
-           *command->operands ? " " : "", command->operands, command->summary);
+    const char *program = command_program(command);
+    int before = program ? (int)(program - command->operands) : (int)strlen(command->operands);
+
+    printf("Usage: twinlease %s %.*s%s[OPTION…]%s%s\n\nTo %s.", command->name, before,
+           command->operands, before && !program ? " " : "", program ? " " : "",
+           program ? program : "", command->summary);
     printf("%s%s\n\nOptions:\n", *command->details ? " " : "", command->details);
     for (const struct option *const *set = command->options; *set; set++) {
         for (const struct option *option = *set; option->name; option++)

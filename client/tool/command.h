@@ -6,6 +6,7 @@
 #include "command.tbl"
 #include "fault.h"
 #include "output.h"
+#include "program.h"
 
 enum group { GROUP_PUBLISHER, GROUP_OPERATOR, GROUP_CLIENT, GROUPS };
 
@@ -52,6 +53,9 @@ extern const struct option options_general[];
 
 /* The command that the first words name, and how many they are; NULL: none. */
 const struct command *command_find(int argc, char *const *argv, int *words);
+
+/* "-- COMMAND [ARG…]" of a command that runs a program; else NULL. */
+const char *command_program(const struct command *command);
 
 /* Help on standard output: of one command, or the list of all (NULL). */
 void command_help(const struct command *command);

@@ -1,9 +1,10 @@
 /* twinlease: one tool for publishers, operators and clients. Its exit codes are those of
  * twinlease.h. */
-#include <signal.h>
 #include <stdio.h>
 
 #include "args.h"
+#include "child.h"
+#include "signals.h"
 
 /* Wanted even if the rest of the command line is wrong. */
 static bool wants_json(int argc, char *const *argv)
@@ -56,6 +57,7 @@ static enum twinlease_code run(int argc, char *const *argv, struct output *out,
                          argc > 0 ? "there is no command \"%.60s\"; `twinlease --help` lists them"
                                   : "name a command%s; `twinlease --help` lists them",
                          argc > 0 ? argv[0] : "");
+    out->aside = command_program(command) != NULL;
     enum twinlease_code code = args_parse(command, argc - words, argv + words, &args, &help, error);
     if (code != TWINLEASE_OK)
         return code;
@@ -71,7 +73,7 @@ int main(int argc, char **argv)
     struct output out = { .json = wants_json(argc, argv) };
     struct twinlease_error error;
 
-    signal(SIGPIPE, SIG_IGN); /* output_flush() tells */
+    child_prepare(); /* a closed pipe: output_flush() tells */
     fault_clear(&error);
     enum twinlease_code code = run(argc - 1, argv + 1, &out, &error);
     if (code != TWINLEASE_OK)
@@ -80,5 +82,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "twinlease: the output could not be written\n");
         code = TWINLEASE_ERROR;
     }
-    return (int)code;
+    if (out.signal)
+        signals_die_of(out.signal);
+    return out.exit_code ? out.exit_code : (int)code;
 }

@@ -48,13 +48,47 @@ void output_document(struct output *out, struct json_object *document)
     json_object_put(document);
 }
 
-static struct json_object *error_document(const struct twinlease_error *error)
+struct json_object *event_new(const char *name)
 {
-    struct json_object *document = json_object_new_object();
+    struct json_object *event = json_object_new_object();
+
+    put_instant(event, "time", wall_now().ms);
+    put_text(event, "event", name);
+    return event;
+}
+
+/* In one call, so that lines of several processes do not mix. */
+static void print_event(struct json_object *event)
+{
+    fprintf(stderr, "%s\n",
+            json_object_to_json_string_ext(event, JSON_C_TO_STRING_PLAIN |
+                                                      JSON_C_TO_STRING_NOSLASHESCAPE));
+}
+
+void output_event(const struct output *out, struct json_object *event, const char *format, ...)
+{
+    AUTO(mem_free) char *text = NULL;
+    va_list args;
+
+    if (out->json)
+        print_event(event);
+    json_object_put(event);
+    if (out->json || !format)
+        return;
+    va_start(args, format);
+    int length = vasprintf(&text, format, args);
+    va_end(args);
+    must(length >= 0);
+    output_clean(text);
+    fprintf(stderr, "twinlease: %s\n", text);
+}
+
+static struct json_object *error_body(const struct output *out, const struct twinlease_error *error)
+{
     struct json_object *body = json_object_new_object();
 
     put_text(body, "code", twinlease_code_name(error->code));
-    put_int(body, "exit_code", error->code);
+    put_int(body, "exit_code", out->exit_code ? out->exit_code : (int)error->code);
     put_text(body, "message", error->message);
     if (error->link)
         put_text(body, "link", twinlease_link_name(error->link));
@@ -70,8 +104,7 @@ static struct json_object *error_document(const struct twinlease_error *error)
         put_int(body, "seats_used", error->seats_used);
     if (error->next_seat_ms)
         put_instant(body, "next_seat", error->next_seat_ms);
-    json_object_object_add(document, "error", body);
-    return document;
+    return body;
 }
 
 void output_error(struct output *out, const struct twinlease_error *error)
@@ -79,17 +112,32 @@ void output_error(struct output *out, const struct twinlease_error *error)
     struct twinlease_error shown = *error;
 
     output_clean(shown.message);
-    if (!out->printed)
-        output_document(out, error_document(error));
+    if (out->aside && out->json) {
+        struct json_object *event = event_new("failed");
+        json_object_object_add(event, "error", error_body(out, error));
+        output_event(out, event, NULL);
+        return;
+    }
+    if (!out->printed) {
+        struct json_object *document = json_object_new_object();
+        json_object_object_add(document, "error", error_body(out, error));
+        output_document(out, document);
+    }
     fflush(stdout);
     fprintf(stderr, "twinlease: %s\n", shown.message);
 }
 
 void output_warning(void *context, const char *sentence)
 {
+    const struct output *out = context;
     struct diag diag;
 
-    (void)context;
+    if (out && out->aside && out->json) {
+        struct json_object *event = event_new("warning");
+        put_text(event, "message", sentence);
+        output_event(out, event, NULL);
+        return;
+    }
     diag_set(&diag, ERR_OK, "%s", sentence);
     output_clean(diag.text);
     fprintf(stderr, "twinlease: warning: %s\n", diag.text);

@@ -11,6 +11,10 @@
 struct output {
     bool json;
     bool printed; /* a document has been begun */
+    bool aside;   /* standard output is another program's: with --json everything that is told is an
+                     object a line on standard error */
+    int exit_code; /* in the place of the outcome's own; 0: that one */
+    int signal;    /* to end by, in the place of an exit code; 0: none */
 };
 
 /* A line for people; nothing with --json. Control characters that came from elsewhere (a host name)
@@ -23,10 +27,18 @@ void output_raw(struct output *out, const char *text);
 
 /* Replaces the bytes that a terminal may take for commands: C0, DEL, and C1 in UTF-8. */
 void output_clean(char *text);
+
+/* One thing that happened: {"time":…,"event":name}, to which members may be added. */
+struct json_object *event_new(const char *name);
+/* With --json the event, which is taken, in one line on standard error, else the sentence there.
+ * format may be NULL: nothing for people. */
+void output_event(const struct output *out, struct json_object *event, const char *format, ...)
+    PRINTF(3, 4);
+
 /* A sentence on standard error; with --json also {"error":{…}} on standard output, unless there is
  * a document already. */
 void output_error(struct output *out, const struct twinlease_error *error);
-/* For twinlease_options.warning. */
+/* For twinlease_options.warning; context: the output, or NULL. */
 void output_warning(void *context, const char *sentence);
 /* Everything written; false if it could not be (a full disk, a closed pipe). */
 bool output_flush(void) MUST_USE;

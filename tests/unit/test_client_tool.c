@@ -211,6 +211,7 @@ static void help_is_everywhere(void **state)
         "acquire",
         "renew",
         "release",
+        "run",
         "verify",
     };
     struct world *w = *state;
@@ -255,6 +256,10 @@ static void command_lines_that_are_wrong(void **state)
         "renew no-uuid --tok good.tok --state s",
         "release --tok good.tok --all 10000000-0000-4000-8000-000000000001",
         "release --url https://127.0.0.1 --all",
+        "run render --tok good.tok",
+        "run render --tok good.tok --",
+        "run render true --tok good.tok",
+        "run --tok good.tok -- true",
         "status",
         "leases",
         "leases --url http://127.0.0.1:1 --token-file token",
