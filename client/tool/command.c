@@ -260,12 +260,10 @@ static void print_all(void)
         }
     }
     puts("\nExit codes:");
-#define X(name, value, text, meaning)   printf("  %3d  %s\n", value, meaning);
-#define X_PROGRAM(name, value, meaning) printf("  %3d  %s\n", value, meaning);
+#define X(name, value, text, meaning) printf("  %3d  %s\n", value, meaning);
     TWINLEASE_CODES(X)
-    PROGRAM_CODES(X_PROGRAM)
+    PROGRAM_CODES(X)
 #undef X
-#undef X_PROGRAM
     puts("\n`twinlease COMMAND --help` explains a command; `twinlease --version` tells the "
          "version,\n`twinlease --completion bash|zsh` prints a completion script.");
 }

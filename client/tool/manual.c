@@ -76,12 +76,10 @@ static void print_commands(void)
 
 static void print_codes(void)
 {
-#define X(name, value, text, meaning)   printf(".TP\n.BR %d \" (%s)\"\n%s\n", value, text, meaning);
-#define X_PROGRAM(name, value, meaning) printf(".TP\n.B %d\n%s\n", value, meaning);
+#define X(name, value, text, meaning) printf(".TP\n.BR %d \" (%s)\"\n%s\n", value, text, meaning);
     TWINLEASE_CODES(X)
-    PROGRAM_CODES(X_PROGRAM)
+    PROGRAM_CODES(X)
 #undef X
-#undef X_PROGRAM
 }
 
 static void print_constants(void)

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "base/json.h"
+#include "program.h"
 
 void output_clean(char *text)
 {
@@ -87,7 +88,9 @@ static struct json_object *error_body(const struct output *out, const struct twi
 {
     struct json_object *body = json_object_new_object();
 
-    put_text(body, "code", twinlease_code_name(error->code));
+    const char *name = program_code_name(out->exit_code);
+
+    put_text(body, "code", name ? name : twinlease_code_name(error->code));
     put_int(body, "exit_code", out->exit_code ? out->exit_code : (int)error->code);
     put_text(body, "message", error->message);
     if (error->link)

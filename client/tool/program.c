@@ -10,6 +10,18 @@
 
 #define PATH_BYTES_MAX (64 << 10)
 
+const char *program_code_name(int code)
+{
+    switch (code) {
+#define X(name, value, text, meaning)                                                              \
+    case value:                                                                                    \
+        return text;
+        PROGRAM_CODES(X)
+#undef X
+    }
+    return NULL;
+}
+
 /* 0, or the errno with which it would be refused. */
 static int try_path(const char *path)
 {

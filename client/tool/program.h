@@ -3,17 +3,21 @@
 
 #include "fault.h"
 
-/* Codes that shells, env(1) and timeout(1) use too. X(NAME, value, "what it means") */
+/* Exit codes that shells, env(1) and timeout(1) use too.
+ * X(NAME, value, "stable name for programs", "what it means") */
 #define PROGRAM_CODES(X)                                                                           \
-    X(PROGRAM_UNUSABLE, 126, "`run`: the program is there and cannot be executed")                 \
-    X(PROGRAM_ABSENT, 127, "`run`: there is no such program")
+    X(PROGRAM_UNUSABLE, 126, "not_executable", "`run`: the program is there, but cannot run")      \
+    X(PROGRAM_ABSENT, 127, "no_program", "`run`: there is no such program")
 
 enum program_code {
     PROGRAM_FOUND = 0,
-#define PROGRAM_X(name, value, meaning) name = (value),
+#define PROGRAM_X(name, value, text, meaning) name = (value),
     PROGRAM_CODES(PROGRAM_X)
 #undef PROGRAM_X
 };
+
+/* NULL: none of these. */
+const char *program_code_name(int code);
 
 /* name: a path, if it has a '/'; else looked for in the folders of `search` ($PATH; NULL: the
  * system's). *error is filled unless it is FOUND. */

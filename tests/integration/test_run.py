@@ -514,7 +514,8 @@ def test_programs_that_cannot_be(runs, feature):
     ):
         run = runs.start(feature, program, options=("--failure-code", "99")).join(code)
         error = run.events("failed")[0]["error"]
-        assert error["exit_code"] == code and error["code"] == "bad_file"
+        name = "no_program" if code == ABSENT else "not_executable"
+        assert error["exit_code"] == code and error["code"] == name
         # What can be known before is, and then no node is bothered.
         assert bool(run.events("acquired")) == (program == "./broken")
         assert bool(run.events("released")) == (program == "./broken")
