@@ -19,12 +19,15 @@ packages_run=(postgresql-15 openssl curl jq ca-certificates)
 # For ha-examples: clients and judge, and network namespaces for the wire that is cut.
 packages_examples=(python3 iproute2 postgresql-client-15)
 
+# For ha-examples with containers: Docker, compose files, and an image of Debian's own packages.
+packages_containers=(docker.io docker-compose mmdebstrap)
+
 # To run the tests: sanitizers and fuzzers, judges of our tokens and documents, load.
 packages_test=(
     clang libclang-rt-14-dev clang-format git faketime
     python3 python3-pytest python3-pytest-xdist python3-requests python3-psycopg2
     python3-jwt python3-jwcrypto python3-cryptography python3-jsonschema openapi-specification
-    g++ jose wrk shellcheck iproute2 zsh bash-completion
+    python3-yaml g++ jose wrk shellcheck iproute2 zsh bash-completion
     man-db groff-base mandoc
 )
 
@@ -69,7 +72,7 @@ packages_apt_install() {
     return "$result"
 }
 
-# packages_install GROUP...: build, run, examples, test, lint, model.
+# packages_install GROUP...: build, run, examples, containers, test, lint, model.
 packages_install() {
     local group log
     packages_wanted=()

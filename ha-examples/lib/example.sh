@@ -12,7 +12,7 @@
 #   prove TEXT…                  the last line: what was shown. Ends the example well
 #
 # Settings of an example, before example_begin: seats, lease_seconds, clients, keep, pair_options,
-# load_options, need_root.
+# load_options, packages, need_root (what for).
 
 example_lib=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
 example_root=$(realpath "$example_lib/../..")
@@ -27,7 +27,8 @@ clients=6
 keep=4
 pair_options=()
 load_options=()
-need_root=false
+packages=(build run examples)
+need_root=
 title=
 
 dir=
@@ -106,14 +107,14 @@ example_begin() {
         esac
         shift
     done
-    if $need_root && ((EUID != 0)); then
-        example_fail "network namespaces need root: run it as root, or with sudo."
+    if [[ $need_root ]] && ((EUID != 0)); then
+        example_fail "$need_root need root: run it as root, or with sudo."
     fi
     trap example_end EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM
     trap 'example_error "$BASH_COMMAND" "$LINENO"' ERR
-    packages_install build run examples || example_fail "the Debian packages above are needed."
+    packages_install "${packages[@]}" || example_fail "the Debian packages above are needed."
     # Databases may run as another user than whoever made the folder.
     [[ $dir ]] || { dir=$(mktemp -d /var/tmp/twinlease-example.XXXXXX) && chmod 0711 "$dir"; }
     [[ ! -e $dir/pair ]] || example_fail "there is a pair in $dir already; choose another --dir"
@@ -123,6 +124,7 @@ example_begin() {
         pair_options+=(--hosts "$wire_hosts" --netns "$wire_netns")
     fi
     say "$title"
+    [[ $(type -t containers_make) != function ]] || containers_make
     pair up --port "$port" --seats "$seats" --lease-seconds "$lease_seconds" --quiet \
         "${pair_options[@]}" || example_fail "the pair does not come up"
     # shellcheck source=/dev/null
@@ -138,6 +140,7 @@ example_end() {
     trap - EXIT ERR
     set +eE
     load_close
+    [[ $(type -t containers_remove) != function ]] || containers_remove "$code"
     pair down --quiet
     [[ $(type -t wire_remove) != function ]] || wire_remove
     if $keep_files || ((code != 0)); then

@@ -10,7 +10,7 @@
 #   wire_cut FROM           what the node FROM sends to the other is dropped without a word
 #   wire_mend               everything goes through again
 
-need_root=true
+need_root="network namespaces"
 wire_primary=198.18.1.2
 wire_secondary=198.18.2.2
 wire_hosts=$wire_primary,$wire_secondary
