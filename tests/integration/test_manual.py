@@ -1,4 +1,4 @@
-"""The man pages: clean by the judges' word, complete by comparison with what they are made from, and
+"""The man pages: clean by the judges' word, complete by comparison with what they are made of, and
 their examples are command lines that the tool takes."""
 
 import os
