@@ -176,7 +176,7 @@ def documented_codes():
     """As `twinlease --help` lists them."""
     shown = subprocess.run([TOOL, "--help"], text=True, capture_output=True, check=True).stdout
     listed = shown.split("Exit codes:")[1]
-    return {int(number) for number in re.findall(r"^ +(\d+)  \w", listed, re.M)}
+    return {int(number) for number in re.findall(r"^ +(\d+)  \S", listed, re.M)}
 
 
 def ends(tool, code, *arguments, **more):
@@ -229,6 +229,13 @@ def certificate_of_a_stranger(tool, tmp_path_factory):
     return ends(tool, 11, "leases", TWINLEASE_CA=other.ca_file)
 
 
+def programs_that_cannot_be(tool):
+    (tool.folder / "text").write_text("no program")
+    ends(tool, 126, "run", "render", "--", tool.folder / "text")
+    ends(tool, 127, "run", "render", "--", tool.folder / "absent")
+    return {126, 127}
+
+
 def state_that_cannot_be_kept(tool):
     (tool.folder / "file").write_text("")
     return ends(tool, 12, "acquire", "render", TWINLEASE_STATE=str(tool.folder / "file"))
@@ -268,5 +275,6 @@ def test_every_exit_code(tool, authority, tmp_path_factory):
         certificate_of_a_stranger(tool, tmp_path_factory),
         state_that_cannot_be_kept(tool),
         wait_that_is_ended(tool),
+        *programs_that_cannot_be(tool),
     }
     assert reached == documented_codes()
