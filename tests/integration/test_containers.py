@@ -110,7 +110,7 @@ def test_pod_has_a_native_sidecar():
     assert spec["terminationGracePeriodSeconds"] >= 20
     assert not mounts(licence)["/run/twinlease"].get("readOnly")
     assert mounts(application)["/run/twinlease"]["readOnly"] is True
-    assert set(mounts(application)) == {"/run/twinlease"}, "neither token nor state are its business"
+    assert set(mounts(application)) == {"/run/twinlease"}, "token and state are not for it"
     named = {volume["name"] for volume in spec["volumes"]}
     for container in (licence, application):
         assert {mount["name"] for mount in container["volumeMounts"]} <= named
