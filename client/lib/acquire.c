@@ -226,14 +226,19 @@ static enum twinlease_code request_lease(struct pursuit *p, struct twinlease_err
     return code;
 }
 
+static bool has_grace(const struct pursuit *p)
+{
+    return (p->wish.flags & TWINLEASE_ACQUIRE_GRACE) && p->lease->granted &&
+           twinlease_lease_expires_in_ms(p->lease) > 0;
+}
+
 /* A recorded lease that is valid, and no node to ask about it: good enough for who said so. */
 static bool content(struct pursuit *p, const struct twinlease_error *error)
 {
     bool nobody = error->code == TWINLEASE_NO_NODE || error->code == TWINLEASE_BAD_ANSWER ||
                   error->code == TWINLEASE_UNTRUSTED;
 
-    if (!nobody || !(p->wish.flags & TWINLEASE_ACQUIRE_GRACE) || !p->lease->granted ||
-        twinlease_lease_expires_in_ms(p->lease) == 0)
+    if (!nobody || !has_grace(p)) /* it may have ended meanwhile */
         return false;
     p->lease->unconfirmed = true;
     state_warn(p->handle->state, "the lease of %s could not be confirmed: %s", p->wish.feature,
@@ -243,12 +248,13 @@ static bool content(struct pursuit *p, const struct twinlease_error *error)
 
 static enum twinlease_code try_lease(struct pursuit *p, struct twinlease_error *error)
 {
-    const struct effort effort = { .cancel = p->cancel };
+    bool grace = has_grace(p);
+    const struct effort effort = { .cancel = p->cancel, .once = grace };
 
     if (!p->lease->granted)
         return request_lease(p, error);
     enum twinlease_code code = leasing_renew_with(p->handle, p->lease, &effort, error);
-    p->lease->resumed = code == TWINLEASE_OK || content(p, error);
+    p->lease->resumed = code == TWINLEASE_OK || (grace && content(p, error));
     return p->lease->resumed ? TWINLEASE_OK : code;
 }
 

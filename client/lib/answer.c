@@ -13,12 +13,14 @@
 /* ---- problems ---------------------------------------------------------------------------- */
 
 enum {
-    LOCAL = 1u << 0, /* the other node may see things differently: it has its own seats, and may
-                        know a lease that this one does not */
-    UNSURE = 1u << 1 /* the node may have done what was asked for */
+    LOCAL = 1u << 0,   /* the other node may see things differently: it has its own seats, and may
+                          know a lease that this one does not */
+    PASSING = 1u << 1, /* the same node may see things differently in a moment */
+    UNSURE = 1u << 2   /* the node may have done what was asked for */
 };
 
-/* Problem codes whose meaning is not that of their status, or that say more. */
+/* Problem codes whose meaning is not that of their status, or that say more. All other NO_NODE is
+ * LOCAL and PASSING. */
 static const struct meaning {
     const char *problem;
     enum twinlease_code code;
@@ -29,11 +31,13 @@ static const struct meaning {
     { "seats_pending", TWINLEASE_NO_SEAT, LOCAL },
     { "lease_ended", TWINLEASE_LEASE_LOST, 0 },
     { "lease_unknown", TWINLEASE_LEASE_LOST, LOCAL },
-    { "auth_code_invalid", TWINLEASE_NOT_AUTHORISED, LOCAL },
-    { "store_away", TWINLEASE_NO_NODE, LOCAL | UNSURE },
-    { "outcome_unknown", TWINLEASE_NO_NODE, LOCAL | UNSURE },
-    { "deadline", TWINLEASE_NO_NODE, LOCAL | UNSURE },
+    { "auth_code_invalid", TWINLEASE_NOT_AUTHORISED, LOCAL | PASSING }, /* asked twice */
+    { "origin_exists", TWINLEASE_REFUSED, LOCAL | PASSING },            /* the same */
+    { "store_away", TWINLEASE_NO_NODE, LOCAL | PASSING | UNSURE },
+    { "outcome_unknown", TWINLEASE_NO_NODE, LOCAL | PASSING | UNSURE },
+    { "deadline", TWINLEASE_NO_NODE, LOCAL | PASSING | UNSURE },
     { "internal", TWINLEASE_NO_NODE, LOCAL | UNSURE },
+    { "node_retired", TWINLEASE_NO_NODE, LOCAL },
 };
 
 static const struct meaning *find_meaning(const char *problem)
@@ -66,6 +70,13 @@ bool answer_is_local(const struct twinlease_error *error)
         return meaning->flags & LOCAL;
     return error->code == TWINLEASE_NO_NODE || error->code == TWINLEASE_BAD_ANSWER ||
            error->code == TWINLEASE_UNTRUSTED;
+}
+
+bool answer_is_passing(const struct twinlease_error *error)
+{
+    const struct meaning *meaning = find_meaning(error->problem);
+
+    return meaning ? meaning->flags & PASSING : error->code == TWINLEASE_NO_NODE;
 }
 
 bool answer_is_unsure(const struct twinlease_error *error)

@@ -37,6 +37,8 @@ enum twinlease_code answer_check(const struct answer *answer,
 
 /* After such a fault: may another node answer otherwise? */
 bool answer_is_local(const struct twinlease_error *error);
+/* May the same node answer otherwise in a moment? */
+bool answer_is_passing(const struct twinlease_error *error);
 /* May the node have done what was asked for? (If it was asked at all.) */
 bool answer_is_unsure(const struct twinlease_error *error);
 

@@ -10,32 +10,22 @@
 #include "gate.h"
 #include "token/instance.h"
 
-#define ROUNDS_MAX        3     /* the first try, with a new auth token, as a new origin */
+#define TRIES_MAX         3     /* the first try, with a new auth token, as a new origin */
 #define TOKEN_MARGIN_MS   30000 /* an auth token is not used that shortly before its end … */
 #define TOKEN_MARGIN_PART 4     /* … or, if it is short-lived, for that part of its life */
 #define CLOCK_WARN_MS     60000 /* by which this machine's clock may differ unmentioned */
 
 struct session {
     struct session_options options;
-    struct tok *tok;
     struct state *state;
-    struct transport *transport;
     struct gate entry;    /* one thread at a time enrols or authenticates */
     pthread_mutex_t lock; /* guards what follows; never held while waiting */
-    size_t node_first;    /* the one that answered last */
-    char *auth_token;     /* NULL: none */
+    struct nodes *nodes;
+    char *auth_token; /* NULL: none */
     struct boot auth_until;
     struct uuid auth_origin;
     bool clock_mentioned;
     int64_t node_clock_ms; /* at this machine's boot; 0: not known */
-};
-
-/* A session's request on its way: the session, the end of its time, and the way out. */
-struct errand {
-    struct session *session;
-    struct boot until;
-    const struct cancel *cancel; /* or NULL */
-    struct twinlease_error *error;
 };
 
 static void lock(struct session *s)
@@ -54,26 +44,26 @@ static void free_secret(char *text)
         explicit_bzero(text, strlen(text));
     mem_free(text);
 }
+
 enum twinlease_code session_new(const struct session_options *options, struct tok *tok,
                                 struct state *state, struct session **out,
                                 struct twinlease_error *error)
 {
-    struct transport *transport;
-    enum twinlease_code code = transport_new(tok->ca_pem, &transport, error);
+    struct nodes *nodes;
+    enum twinlease_code code = nodes_new(tok, &nodes, error);
 
     if (code != TWINLEASE_OK)
         return code;
     struct session *s = mem_calloc(1, sizeof *s);
     if (!gate_init(&s->entry)) {
         code = fault_set(error, TWINLEASE_ERROR, "no file descriptor is left: %s", strerror(errno));
-        transport_free(transport);
+        nodes_unref(nodes);
         mem_free(s);
         return code;
     }
     s->options = *options;
-    s->tok = tok;
+    s->nodes = nodes;
     s->state = state_ref(state);
-    s->transport = transport;
     must(pthread_mutex_init(&s->lock, NULL) == 0);
     *out = s;
     return TWINLEASE_OK;
@@ -83,8 +73,7 @@ struct session *session_free(struct session *s)
 {
     if (!s)
         return NULL;
-    transport_free(s->transport);
-    tok_free(s->tok);
+    nodes_unref(s->nodes);
     free_secret(s->auth_token);
     state_unref(s->state);
     gate_fini(&s->entry);
@@ -93,45 +82,54 @@ struct session *session_free(struct session *s)
     return NULL;
 }
 
-const struct tok *session_tok(const struct session *s)
+enum twinlease_code session_reload(struct session *s, struct tok *tok,
+                                   struct twinlease_error *error)
 {
-    return s->tok;
+    struct nodes *fresh, *old;
+    enum twinlease_code code = nodes_new(tok, &fresh, error);
+
+    if (code != TWINLEASE_OK)
+        return code;
+    lock(s);
+    old = s->nodes;
+    s->nodes = fresh;
+    unlock(s);
+    nodes_inherit(fresh, old);
+    nodes_unref(old);
+    return TWINLEASE_OK;
 }
 
-void reply_fini(struct reply *reply)
+void session_begin(struct session *s, const struct effort *effort, struct twinlease_error *error,
+                   struct errand *out)
 {
-    json_object_put(reply->json);
-    http_response_fini(&reply->response);
-    *reply = (struct reply){ .json = NULL };
+    lock(s);
+    struct nodes *nodes = nodes_ref(s->nodes);
+    unlock(s);
+    errand_init(out, nodes, &s->options, effort, error);
 }
 
-/* ---- one node ---------------------------------------------------------------------------- */
-
-static int64_t left_ms(struct boot until)
-{
-    int64_t left = until.ms - boot_now().ms;
-
-    return left > 0 ? left : 0;
-}
+/* ---- clocks ------------------------------------------------------------------------------ */
 
 /* True the first time that the clocks differ by much. */
-static bool note_clock(struct session *s, int64_t sync_ms, int64_t ahead_ms)
+static bool note_clock(struct session *s, const struct errand *errand, int64_t ahead_ms)
 {
     bool off = ahead_ms >= CLOCK_WARN_MS || ahead_ms <= -CLOCK_WARN_MS;
 
     lock(s);
     bool fresh = off && !s->clock_mentioned;
     s->clock_mentioned = s->clock_mentioned || off;
-    s->node_clock_ms = sync_ms - boot_now().ms;
+    s->node_clock_ms = errand->sync_ms - errand->synced.ms;
     unlock(s);
     return fresh;
 }
 
-static void compare_clocks(struct session *s, int64_t sync_ms)
+/* What the nodes said of the time on the way. */
+static void compare_clocks(struct session *s, const struct errand *errand)
 {
-    int64_t ahead_ms = wall_now().ms - sync_ms;
+    int64_t now_there_ms = errand->sync_ms + boot_now().ms - errand->synced.ms;
+    int64_t ahead_ms = wall_now().ms - now_there_ms;
 
-    if (!sync_ms || !note_clock(s, sync_ms, ahead_ms))
+    if (!errand->sync_ms || !note_clock(s, errand, ahead_ms))
         return;
     int64_t minutes = (ahead_ms < 0 ? -ahead_ms : ahead_ms) / 60000;
     state_warn(s->state,
@@ -140,100 +138,13 @@ static void compare_clocks(struct session *s, int64_t sync_ms)
                (long long)minutes, ahead_ms > 0 ? "ahead of" : "behind");
 }
 
-/* Sends to one node and reads its answer. budget_ms > 0. */
-static enum twinlease_code ask(struct errand *errand, size_t node, int64_t budget_ms,
-                               const struct http_request *what, struct reply *out)
-{
-    struct session *s = errand->session;
-    struct twinlease_error *error = errand->error;
-    struct http_request request = *what;
-    int64_t connect_ms = s->options.connect_ms;
-    enum twinlease_code code;
-
-    request.base = s->tok->node_urls[node];
-    request.content_type = "application/json";
-    request.connect_ms = connect_ms < budget_ms ? connect_ms : budget_ms;
-    request.total_ms = budget_ms;
-    request.cancel = errand->cancel;
-    reply_fini(out);
-    out->asked = boot_now();
-    if ((code = transport_send(s->transport, &request, &out->response, error)) != TWINLEASE_OK)
-        return code;
-    out->answer = http_answer(&request, &out->response);
-    if ((code = answer_read(&out->answer, &out->json, error)) != TWINLEASE_OK)
-        return code;
-    if (out->json)
-        compare_clocks(s, answer_sync_ms(out->json));
-    return TWINLEASE_OK;
-}
-
-/* ---- node after node --------------------------------------------------------------------- */
-
-/* Tries one node within budget_ms; fills errand->error. */
-typedef enum twinlease_code attempt_fn(struct errand *errand, size_t node, int64_t budget_ms,
-                                       void *context);
-
-static size_t first_node(struct session *s)
+bool session_node_now(struct session *s, int64_t *out_ms)
 {
     lock(s);
-    size_t first = s->node_first;
+    int64_t clock_ms = s->node_clock_ms;
     unlock(s);
-    return first;
-}
-
-static void remember_node(struct session *s, size_t node)
-{
-    lock(s);
-    s->node_first = node;
-    unlock(s);
-}
-
-/* Of two nodes' refusals the one that says more. "Unknown here" is no verdict while another node,
- * which may know, is silent. */
-static void weigh(struct twinlease_error *kept, const struct twinlease_error *next)
-{
-    static const int weight[] = {
-        [TWINLEASE_UNTRUSTED] = 1,
-        [TWINLEASE_NO_SEAT] = 2,
-    };
-    int old = kept->code < ARRAY_SIZE(weight) ? weight[kept->code] : 0;
-    int new = next->code < ARRAY_SIZE(weight) ? weight[next->code] : 0;
-
-    if (kept->code == TWINLEASE_OK || new > old ||
-        (kept->code == TWINLEASE_LEASE_LOST && next->code != TWINLEASE_LEASE_LOST)) {
-        *kept = *next;
-    } else if (new == old && kept->code == next->code && kept->code == TWINLEASE_NO_NODE) {
-        struct twinlease_error first = *kept;
-        fault_set(kept, TWINLEASE_NO_NODE, "%s; %s", first.message, next->message);
-    }
-}
-
-/* Asks the nodes in turn, beginning with the one that answered last, until one's answer stands. */
-static enum twinlease_code walk(struct errand *errand, attempt_fn *attempt, void *context)
-{
-    struct session *s = errand->session;
-    size_t count = s->tok->node_count, first = first_node(s);
-    struct twinlease_error verdict = { .code = TWINLEASE_OK };
-
-    for (size_t i = 0; i < count; i++) {
-        size_t node = (first + i) % count;
-        int64_t budget_ms = left_ms(errand->until);
-        if (!budget_ms)
-            break;
-        if (i + 1 < count && budget_ms > s->options.attempt_ms)
-            budget_ms = s->options.attempt_ms;
-        enum twinlease_code code = attempt(errand, node, budget_ms, context);
-        if (code == TWINLEASE_OK || !answer_is_local(errand->error)) {
-            if (code != TWINLEASE_INTERRUPTED)
-                remember_node(s, node);
-            return code;
-        }
-        weigh(&verdict, errand->error);
-    }
-    if (verdict.code == TWINLEASE_OK)
-        return fault_set(errand->error, TWINLEASE_NO_NODE, "no node answered in time");
-    *errand->error = verdict;
-    return verdict.code;
+    *out_ms = boot_now().ms + clock_ms;
+    return clock_ms != 0;
 }
 
 /* ---- enrolling --------------------------------------------------------------------------- */
@@ -255,20 +166,19 @@ static enum twinlease_code attempt_enrol(struct errand *errand, size_t node, int
     struct http_request request = {
         .method = "POST",
         .path = "/v1/origins",
-        .bearer = errand->session->tok->text,
+        .bearer = nodes_tok(errand->nodes)->text,
         .body = json_object_to_json_string_ext(body, JSON_C_TO_STRING_NOSLASHESCAPE),
     };
-    if ((code = ask(errand, node, budget_ms, &request, &reply)) != TWINLEASE_OK)
+    if ((code = errand_ask(errand, node, budget_ms, &request, &reply)) != TWINLEASE_OK)
         return code;
     return answer_origin(&reply.answer, reply.json, context, errand->error);
 }
 
-static enum twinlease_code enrol(struct errand *errand, const struct origin *old,
+static enum twinlease_code enrol(struct session *s, struct errand *errand, const struct origin *old,
                                  struct origin *out)
 {
     struct answer_origin answer = { .sync_ms = 0 };
-    struct session *s = errand->session;
-    enum twinlease_code code = walk(errand, attempt_enrol, &answer);
+    enum twinlease_code code = errand_walk(errand, attempt_enrol, &answer);
 
     if (code == TWINLEASE_NOT_AUTHORISED) {
         struct twinlease_error why = *errand->error;
@@ -307,7 +217,7 @@ static enum twinlease_code exchange(struct errand *errand, size_t node, int64_t 
         .path = path,
         .body = json_object_to_json_string_ext(body, JSON_C_TO_STRING_NOSLASHESCAPE),
     };
-    enum twinlease_code code = ask(errand, node, budget_ms, &request, &reply);
+    enum twinlease_code code = errand_ask(errand, node, budget_ms, &request, &reply);
 
     return code == TWINLEASE_OK
                ? answer_ticket(&reply.answer, reply.json, member, out, errand->error)
@@ -353,9 +263,9 @@ static enum twinlease_code attempt_proof(struct errand *errand, size_t node, int
     add_text(ask_token, "auth_code", ticket.text);
     add_text(ask_token, "code_verifier", buf_text(&verifier));
     free_secret(ticket.text);
-    if ((budget_ms = left_ms(until)) == 0)
+    if ((budget_ms = until.ms - boot_now().ms) <= 0)
         return fault_set(errand->error, TWINLEASE_NO_NODE, "%s does not answer in time",
-                         errand->session->tok->node_urls[node]);
+                         nodes_tok(errand->nodes)->node_urls[node]);
     proof->asked = boot_now();
     return exchange(errand, node, budget_ms, "/v1/auth/token", ask_token, "auth_token",
                     &proof->token);
@@ -426,10 +336,9 @@ static enum twinlease_code no_origin(struct errand *errand)
 
 /* With `entry` held: from whatever is known to a fresh auth token. `gone`: the origin that was
  * refused when it was used last (nil: none). */
-static enum twinlease_code prove(struct errand *errand, bool may_enrol, const struct uuid *gone,
-                                 struct origin *origin)
+static enum twinlease_code prove(struct session *s, struct errand *errand, bool may_enrol,
+                                 const struct uuid *gone, struct origin *origin)
 {
-    struct session *s = errand->session;
     struct proof proof = { .origin = origin };
     bool known = state_origin(s->state, origin);
     bool refused = known && uuid_equal(&origin->origin_ref, gone);
@@ -437,9 +346,9 @@ static enum twinlease_code prove(struct errand *errand, bool may_enrol, const st
 
     for (int tries = 0; tries < 2; tries++) {
         if (!known || refused)
-            code = may_enrol ? enrol(errand, known ? origin : NULL, origin) : no_origin(errand);
+            code = may_enrol ? enrol(s, errand, known ? origin : NULL, origin) : no_origin(errand);
         if (code == TWINLEASE_OK)
-            code = walk(errand, attempt_proof, &proof);
+            code = errand_walk(errand, attempt_proof, &proof);
         if (code == TWINLEASE_OK)
             store_token(s, &proof);
         if (code == TWINLEASE_OK || !origin_is_gone(errand->error))
@@ -451,10 +360,9 @@ static enum twinlease_code prove(struct errand *errand, bool may_enrol, const st
 }
 
 /* A copy of a token that should be good. */
-static enum twinlease_code authorise(struct errand *errand, bool may_enrol, const struct uuid *gone,
-                                     struct ticket *out)
+static enum twinlease_code authorise(struct session *s, struct errand *errand, bool may_enrol,
+                                     const struct uuid *gone, struct ticket *out)
 {
-    struct session *s = errand->session;
     enum twinlease_code code = TWINLEASE_OK;
     struct origin origin = { .secret = "" };
 
@@ -462,10 +370,10 @@ static enum twinlease_code authorise(struct errand *errand, bool may_enrol, cons
         return TWINLEASE_OK;
     if (!gate_enter(&s->entry, errand->until, errand->cancel))
         return cancel_raised(errand->cancel)
-                   ? fault_set(errand->error, TWINLEASE_INTERRUPTED, "the call was interrupted")
+                   ? errand_interrupted(errand)
                    : fault_set(errand->error, TWINLEASE_NO_NODE, "no node answered in time");
     if (!cached_token(s, out)) { /* the thread before us may have fetched one */
-        code = prove(errand, may_enrol, gone, &origin);
+        code = prove(s, errand, may_enrol, gone, &origin);
         if (code == TWINLEASE_OK && !cached_token(s, out))
             code = fault_set(errand->error, TWINLEASE_BAD_ANSWER,
                              "the node gives auth tokens that are over at once; check its clock");
@@ -495,7 +403,7 @@ static enum twinlease_code attempt_call(struct errand *errand, size_t node, int6
         .answer_max = c->call->answer_max,
     };
 
-    enum twinlease_code code = ask(errand, node, budget_ms, &request, c->reply);
+    enum twinlease_code code = errand_ask(errand, node, budget_ms, &request, c->reply);
     if (code != TWINLEASE_OK && c->call->unsure && c->reply->response.sent &&
         answer_is_unsure(errand->error))
         *c->call->unsure = true;
@@ -508,38 +416,36 @@ static bool token_is_stale(const struct twinlease_error *error)
            strcmp(error->problem, "token_invalid") == 0 || origin_is_gone(error);
 }
 
-static struct boot call_deadline(const struct session *s, const struct call *call)
+static enum twinlease_code call_authorised(struct session *s, struct errand *errand,
+                                           const struct call *call, struct reply *out)
 {
-    if (!call->effort.deadline_ms)
-        return session_deadline(s);
-    return (struct boot){ boot_now().ms + call->effort.deadline_ms };
+    struct uuid gone = { { 0 } };
+    enum twinlease_code code = TWINLEASE_OK;
+
+    for (int tries = 0; tries < TRIES_MAX; tries++) {
+        AUTO(ticket_fini) struct ticket ticket = { .text = NULL };
+        code = authorise(s, errand, call->may_enrol, &gone, &ticket);
+        if (code != TWINLEASE_OK)
+            return code;
+        struct authorised_call authorised = { call, ticket.text, out };
+        code = errand_walk(errand, attempt_call, &authorised);
+        if (code != TWINLEASE_NOT_AUTHORISED || !token_is_stale(errand->error))
+            return code;
+        forget_token(s, ticket.text);
+        if (origin_is_gone(errand->error))
+            gone = ticket.origin_ref;
+    }
+    return code;
 }
 
 enum twinlease_code session_call(struct session *s, const struct call *call, struct reply *out,
                                  struct twinlease_error *error)
 {
-    struct errand errand = {
-        .session = s,
-        .until = call_deadline(s, call),
-        .cancel = call->effort.cancel,
-        .error = error,
-    };
-    struct uuid gone = { { 0 } };
-    enum twinlease_code code = TWINLEASE_OK;
+    AUTO(errand_fini) struct errand errand;
 
-    for (int round = 0; round < ROUNDS_MAX; round++) {
-        AUTO(ticket_fini) struct ticket ticket = { .text = NULL };
-        code = authorise(&errand, call->may_enrol, &gone, &ticket);
-        if (code != TWINLEASE_OK)
-            return code;
-        struct authorised_call authorised = { call, ticket.text, out };
-        code = walk(&errand, attempt_call, &authorised);
-        if (code != TWINLEASE_NOT_AUTHORISED || !token_is_stale(error))
-            return code;
-        forget_token(s, ticket.text);
-        if (origin_is_gone(error))
-            gone = ticket.origin_ref;
-    }
+    session_begin(s, &call->effort, error, &errand);
+    enum twinlease_code code = call_authorised(s, &errand, call, out);
+    compare_clocks(s, &errand);
     return code;
 }
 
@@ -554,33 +460,18 @@ bool session_origin(struct session *s, struct uuid *out)
     return known;
 }
 
-enum twinlease_code session_probe(struct session *s, size_t index, struct boot until,
-                                  const struct cancel *cancel, struct twinlease_error *error)
+enum twinlease_code session_probe(struct errand *errand, size_t index)
 {
     AUTO(reply_fini) struct reply reply = { .json = NULL };
     const struct http_request request = { .method = "GET", .path = "/-/ready" };
-    struct errand errand = { .session = s, .until = until, .cancel = cancel, .error = error };
-    int64_t budget_ms = left_ms(until);
+    const struct tok *tok = nodes_tok(errand->nodes);
+    int64_t budget_ms = errand_left_ms(errand);
 
-    must(index < s->tok->node_count);
+    must(index < tok->node_count);
     if (!budget_ms)
-        return fault_set(error, TWINLEASE_NO_NODE, "%s was not asked: no time was left",
-                         s->tok->node_urls[index]);
-    if (budget_ms > s->options.attempt_ms)
-        budget_ms = s->options.attempt_ms;
-    return ask(&errand, index, budget_ms, &request, &reply);
-}
-
-struct boot session_deadline(const struct session *s)
-{
-    return (struct boot){ boot_now().ms + s->options.deadline_ms };
-}
-
-bool session_node_now(struct session *s, int64_t *out_ms)
-{
-    lock(s);
-    int64_t clock_ms = s->node_clock_ms;
-    unlock(s);
-    *out_ms = boot_now().ms + clock_ms;
-    return clock_ms != 0;
+        return fault_set(errand->error, TWINLEASE_NO_NODE, "%s was not asked: no time was left",
+                         tok->node_urls[index]);
+    if (budget_ms > errand->options->attempt_ms)
+        budget_ms = errand->options->attempt_ms;
+    return errand_ask(errand, index, budget_ms, &request, &reply);
 }

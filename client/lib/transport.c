@@ -7,7 +7,8 @@
 #include <strings.h>
 
 #define POLL_MS             1000 /* libcurl's own deadlines wake it up earlier */
-#define ADDRESS_TTL_SECONDS 10   /* a node may come back elsewhere under its old name */
+#define RETRY_AFTER_MAX     86400
+#define ADDRESS_TTL_SECONDS 10 /* a node may come back elsewhere under its old name */
 
 /* One transfer at a time, which something else can be waited for beside; keeps its connections. */
 struct line {
@@ -210,6 +211,19 @@ static bool header_is(const char *line, size_t length, const char *name, const c
     return true;
 }
 
+/* Seconds; a date (RFC 9110 §10.2.3) is passed over: it would need a clock that is right. */
+static int64_t read_seconds(const char *value, size_t length)
+{
+    int64_t seconds = 0;
+
+    for (size_t i = 0; i < length; i++) {
+        if (value[i] < '0' || value[i] > '9' || seconds > RETRY_AFTER_MAX)
+            return 0;
+        seconds = seconds * 10 + (value[i] - '0');
+    }
+    return seconds;
+}
+
 static size_t on_header(char *line, size_t size, size_t count, void *context)
 {
     struct http_response *response = context;
@@ -227,6 +241,8 @@ static size_t on_header(char *line, size_t size, size_t count, void *context)
                  (int)(value_length < 127 ? value_length : 127), value);
     else if (header_is(line, length, "Link", &value, &value_length))
         read_link(value, value_length, response->next, sizeof response->next);
+    else if (header_is(line, length, "Retry-After", &value, &value_length))
+        response->retry_after_ms = read_seconds(value, value_length) * 1000;
     return length;
 }
 
@@ -407,6 +423,7 @@ static bool perform(struct exchange *x, const struct cancel *cancel, CURLcode *r
     must(curl_multi_remove_handle(x->line.multi, x->line.easy) == CURLM_OK);
     x->response->status = (int)status;
     x->response->sent = bytes > 0;
+    x->response->timed_out = ended && *result == CURLE_OPERATION_TIMEDOUT;
     return ended;
 }
 

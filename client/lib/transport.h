@@ -35,6 +35,8 @@ struct http_request {
 };
 
 struct http_response {
+    bool timed_out;
+    int64_t retry_after_ms; /* Retry-After in seconds; 0: not given */
     bool sent; /* set in any case: (part of) the request went out, and may have been served */
     int status;
     char content_type[128];

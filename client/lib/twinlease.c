@@ -11,6 +11,7 @@
 #define CONNECT_MS  1000
 #define ATTEMPT_MS  2000
 #define DEADLINE_MS 10000
+#define RETRY_MS    3000
 #define WAIT_MAX_MS 3600000
 #define SKEW_MS     300000 /* a token from the future by less is no news */
 
@@ -36,22 +37,11 @@ static enum twinlease_code read_options(const struct twinlease_options *options,
     out->connect_ms = out->connect_ms ? out->connect_ms : CONNECT_MS;
     out->attempt_ms = out->attempt_ms ? out->attempt_ms : ATTEMPT_MS;
     out->deadline_ms = out->deadline_ms ? out->deadline_ms : DEADLINE_MS;
+    out->retry_ms = out->retry_ms ? out->retry_ms : RETRY_MS;
     if (out->connect_ms > WAIT_MAX_MS || out->attempt_ms > WAIT_MAX_MS ||
-        out->deadline_ms > WAIT_MAX_MS)
+        out->deadline_ms > WAIT_MAX_MS || out->retry_ms > WAIT_MAX_MS)
         return fault_set(error, TWINLEASE_USAGE, "a deadline is over %d ms", WAIT_MAX_MS);
     return TWINLEASE_OK;
-}
-
-static enum twinlease_code read_token(const struct twinlease_options *options, struct tok **out,
-                                      struct twinlease_error *error)
-{
-    AUTO(mem_free) char *path = options_token_path(options->token_path);
-
-    if (!path)
-        return fault_set(error, TWINLEASE_USAGE,
-                         "no client token: name a .tok file or a folder of them, or set "
-                         "TWINLEASE_TOK");
-    return tok_read(path, options->instance_thumbprint, wall_now().ms, out, error);
 }
 
 static enum twinlease_code open_state(const struct twinlease_options *options,
@@ -103,30 +93,48 @@ static enum twinlease_code check_dates(const struct tok *tok, struct state *stat
     return TWINLEASE_OK;
 }
 
-/* Builds the handle; tok and state are taken over on success. */
-static enum twinlease_code make_handle(const struct twinlease_options *options, struct tok *tok,
-                                       struct state *state, struct twinlease **out,
-                                       struct twinlease_error *error)
+/* All but the state. */
+static void handle_free(struct twinlease *handle)
+{
+    session_free(handle->session);
+    cancel_fini(&handle->cancel);
+    mem_free(handle->token_path);
+    mem_free(handle->pin);
+    mem_free(handle->jwks);
+    mem_free(handle);
+}
+
+/* Builds the handle; tok is taken over, state on success only. */
+static enum twinlease_code make_handle(const struct twinlease_options *options,
+                                       const char *token_path, struct tok *tok, struct state *state,
+                                       struct twinlease **out, struct twinlease_error *error)
 {
     const struct session_options session = {
         .connect_ms = options->connect_ms,
         .attempt_ms = options->attempt_ms,
         .deadline_ms = options->deadline_ms,
+        .retry_ms = options->retry_ms,
     };
     struct twinlease *handle = mem_calloc(1, sizeof *handle);
-    enum twinlease_code code = TWINLEASE_OK;
+    enum twinlease_code code;
 
-    if (!cancel_init(&handle->cancel))
-        code = fault_set(error, TWINLEASE_ERROR, "no file descriptor is left: %s", strerror(errno));
-    else
+    handle->jwks = mem_strdup(tok->jwks);
+    handle->token_path = mem_strdup(token_path);
+    handle->pin = options->instance_thumbprint ? mem_strdup(options->instance_thumbprint) : NULL;
+    handle->instance = tok->instance_ref;
+    uuid_format(&tok->instance_ref, handle->instance_ref);
+    memcpy(handle->thumbprint, tok->signer, sizeof handle->thumbprint);
+    if (cancel_init(&handle->cancel)) {
         code = session_new(&session, tok, state, &handle->session, error);
+    } else {
+        code = fault_set(error, TWINLEASE_ERROR, "no file descriptor is left: %s", strerror(errno));
+        tok_free(tok);
+    }
     if (code != TWINLEASE_OK) {
-        cancel_fini(&handle->cancel);
-        mem_free(handle);
+        handle_free(handle);
         return code;
     }
     handle->state = state;
-    uuid_format(&tok->instance_ref, handle->instance_ref);
     *out = handle;
     return TWINLEASE_OK;
 }
@@ -134,6 +142,7 @@ static enum twinlease_code make_handle(const struct twinlease_options *options, 
 enum twinlease_code twinlease_open(const struct twinlease_options *options, struct twinlease **out,
                                    struct twinlease_error *error)
 {
+    AUTO(mem_free) char *path = NULL;
     AUTO(tok_free) struct tok *tok = NULL;
     struct twinlease_options given = { .size = sizeof given };
     struct twinlease_error spare;
@@ -141,27 +150,66 @@ enum twinlease_code twinlease_open(const struct twinlease_options *options, stru
     enum twinlease_code code;
 
     error = error_or(error, &spare);
-    if ((code = read_options(options, &given, error)) != TWINLEASE_OK ||
-        (code = read_token(&given, &tok, error)) != TWINLEASE_OK ||
+    if ((code = read_options(options, &given, error)) != TWINLEASE_OK)
+        return code;
+    if (!(path = options_token_path(given.token_path)))
+        return fault_set(error, TWINLEASE_USAGE,
+                         "no client token: name a .tok file or a folder of them, or set "
+                         "TWINLEASE_TOK");
+    if ((code = tok_read(path, given.instance_thumbprint, wall_now().ms, &tok, error)) !=
+            TWINLEASE_OK ||
         (code = open_state(&given, tok, &state, error)) != TWINLEASE_OK)
         return code;
     if ((code = check_dates(tok, state, error)) != TWINLEASE_OK ||
-        (code = make_handle(&given, tok, state, out, error)) != TWINLEASE_OK) {
+        (code = make_handle(&given, path, TAKE(tok), state, out, error)) != TWINLEASE_OK)
         state_unref(state);
-        return code;
-    }
-    tok = NULL; /* the session's now */
-    return TWINLEASE_OK;
+    return code;
 }
 
 void twinlease_close(struct twinlease *handle)
 {
     if (!handle)
         return;
-    session_free(handle->session);
     state_unref(handle->state);
-    cancel_fini(&handle->cancel);
-    mem_free(handle);
+    handle_free(handle);
+}
+
+/* The state folder, and with it the leases, are those of one instance and one key of it. */
+static enum twinlease_code check_instance(const struct twinlease *handle, const struct tok *tok,
+                                          struct twinlease_error *error)
+{
+    char other[UUID_TEXT_SIZE];
+
+    if (!uuid_equal(&tok->instance_ref, &handle->instance)) {
+        uuid_format(&tok->instance_ref, other);
+        return fault_link(error, TWINLEASE_LINK_INSTANCE,
+                          "%s is of the instance %s, but the program was started with one of %s; "
+                          "put that one's token back, or start the program anew",
+                          tok->name, other, handle->instance_ref);
+    }
+    if (strcmp(tok->signer, handle->thumbprint) != 0)
+        return fault_link(error, TWINLEASE_LINK_INSTANCE,
+                          "%s was signed by the key %s, but the program was started with one that "
+                          "%s had signed; start the program anew, if that is meant to be so",
+                          tok->name, tok->signer, handle->thumbprint);
+    return TWINLEASE_OK;
+}
+
+enum twinlease_code twinlease_reload(struct twinlease *handle, struct twinlease_error *error)
+{
+    AUTO(tok_free) struct tok *tok = NULL;
+    struct twinlease_error spare;
+    enum twinlease_code code;
+
+    error = error_or(error, &spare);
+    if ((code = tok_read(handle->token_path, handle->pin, wall_now().ms, &tok, error)) !=
+            TWINLEASE_OK ||
+        (code = check_instance(handle, tok, error)) != TWINLEASE_OK ||
+        (code = check_dates(tok, handle->state, error)) != TWINLEASE_OK ||
+        (code = session_reload(handle->session, TAKE(tok), error)) != TWINLEASE_OK)
+        return code;
+    fault_clear(error);
+    return TWINLEASE_OK;
 }
 
 void twinlease_interrupt(struct twinlease *handle)
@@ -176,7 +224,7 @@ void twinlease_resume(struct twinlease *handle)
 
 const char *twinlease_instance_jwks(const struct twinlease *handle)
 {
-    return session_tok(handle->session)->jwks;
+    return handle->jwks;
 }
 
 const char *twinlease_instance_ref(const struct twinlease *handle)
@@ -186,7 +234,7 @@ const char *twinlease_instance_ref(const struct twinlease *handle)
 
 const char *twinlease_instance_thumbprint(const struct twinlease *handle)
 {
-    return session_tok(handle->session)->signer;
+    return handle->thumbprint;
 }
 
 const char *twinlease_state_folder(const struct twinlease *handle)
@@ -292,12 +340,14 @@ struct twinlease_status {
 enum twinlease_code twinlease_status(struct twinlease *handle, struct twinlease_status **out,
                                      struct twinlease_error *error)
 {
-    const struct tok *tok = session_tok(handle->session);
-    struct boot until = session_deadline(handle->session);
+    const struct effort effort = { .cancel = &handle->cancel };
+    AUTO(errand_fini) struct errand errand;
     struct twinlease_error spare;
     struct uuid origin_ref;
 
     error = error_or(error, &spare);
+    session_begin(handle->session, &effort, error, &errand);
+    const struct tok *tok = nodes_tok(errand.nodes);
     struct twinlease_status *status =
         mem_calloc(1, sizeof *status + tok->node_count * sizeof status->nodes[0]);
     status->token_expires_ms = tok->expires_ms;
@@ -306,8 +356,8 @@ enum twinlease_code twinlease_status(struct twinlease *handle, struct twinlease_
     for (status->count = 0; status->count < tok->node_count; status->count++) {
         struct node_status *node = &status->nodes[status->count];
         memcpy(node->url, tok->node_urls[status->count], strlen(tok->node_urls[status->count]) + 1);
-        node->error.code =
-            session_probe(handle->session, status->count, until, &handle->cancel, &node->error);
+        errand.error = &node->error;
+        node->error.code = session_probe(&errand, status->count);
         if (node->error.code == TWINLEASE_INTERRUPTED) {
             *error = node->error;
             twinlease_status_free(status);

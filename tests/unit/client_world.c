@@ -92,6 +92,7 @@ struct twinlease_options options_of(struct world *w)
     options.state_dir = w->state_dir;
     options.connect_ms = options.attempt_ms = PATIENT_MS;
     options.deadline_ms = 3 * PATIENT_MS;
+    options.retry_ms = 1;
     options.warning = note_warning;
     options.warning_context = w;
     return options;

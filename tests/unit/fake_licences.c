@@ -144,13 +144,26 @@ static int answer_path(struct fake_licences *l, const struct fake_request *reque
     return 200;
 }
 
+static void append_denial(const struct fake_licences *l, struct buf *out)
+{
+    char next[RFC3339_SIZE];
+
+    rfc3339_format(wall_now().ms + l->clock_ahead_ms + l->next_seat_ms, next);
+    buf_format(out,
+               "{\"title\":\"Every seat is leased\",\"code\":\"no_free_seat\","
+               "\"feature\":\"render\",\"seats\":1,\"used\":1,\"next_expected\":\"%s\"}",
+               next);
+}
+
 static void answer_otherwise(struct fake_licences *l, struct fake_answer *answer)
 {
     struct buf body;
 
     l->times--;
     buf_init(&body, 4 << 20);
-    if (l->problem)
+    if (l->next_seat_ms)
+        append_denial(l, &body);
+    else if (l->problem)
         buf_format(&body,
                    "{\"type\":\"about:blank\",\"title\":\"Refused by a "
                    "test\",\"status\":%d,\"code\":\"%s\"}",
@@ -161,6 +174,7 @@ static void answer_otherwise(struct fake_licences *l, struct fake_answer *answer
     answer->status = l->status;
     answer->content_type = l->problem ? "application/problem+json" : l->content_type;
     answer->body = buf_take(&body);
+    answer->retry_after = l->retry_after;
 }
 
 void fake_licences_answer(void *context, const struct fake_request *request,
@@ -170,6 +184,7 @@ void fake_licences_answer(void *context, const struct fake_request *request,
     struct buf body;
 
     must(pthread_mutex_lock(&l->lock) == 0);
+    answer->keep_alive = l->keep_alive;
     snprintf(l->last_bearer, sizeof l->last_bearer, "%.63s", request->bearer);
     snprintf(l->last_path, sizeof l->last_path, "%.255s", request->path);
     snprintf(l->last_body, sizeof l->last_body, "%s", request->body);
@@ -184,13 +199,12 @@ void fake_licences_answer(void *context, const struct fake_request *request,
     must(pthread_mutex_unlock(&l->lock) == 0);
 }
 
-char *fake_tok_make(const char *const *urls, size_t url_count, const char *ca_pem,
-                    int64_t begins_ms, int64_t expires_ms)
+static char *sign_tok(const struct instance *instance, const struct uuid *instance_ref,
+                      const char *const *urls, size_t url_count, const char *ca_pem,
+                      int64_t begins_ms, int64_t expires_ms)
 {
-    const struct uuid instance_ref = { { 1 } };
-    static struct instance *instance; /* one for all, until the process ends */
     const struct client_token token = {
-        .instance_ref = instance_ref,
+        .instance_ref = *instance_ref,
         .token_ref = uuid_random(),
         .site_key_xid = uuid_random(),
         .allotment_ref = uuid_random(),
@@ -202,9 +216,30 @@ char *fake_tok_make(const char *const *urls, size_t url_count, const char *ca_pe
     };
     struct buf text;
 
-    if (!instance)
-        instance = instance_new(&instance_ref, key_generate(KEY_EC_P256));
     buf_init(&text, JWS_MAX);
     must(client_token_sign(instance, &token, &text) == ERR_OK);
     return buf_take(&text);
+}
+
+static const struct uuid our_ref = { { 1 } };
+
+char *fake_tok_make(const char *const *urls, size_t url_count, const char *ca_pem,
+                    int64_t begins_ms, int64_t expires_ms)
+{
+    static struct instance *instance; /* one for all, until the process ends */
+
+    if (!instance)
+        instance = instance_new(&our_ref, key_generate(KEY_EC_P256));
+    return sign_tok(instance, &our_ref, urls, url_count, ca_pem, begins_ms, expires_ms);
+}
+
+char *fake_tok_make_foreign(const char *url, bool same_ref)
+{
+    const struct uuid ref = same_ref ? our_ref : (struct uuid){ { 2 } };
+    struct instance *instance = instance_new(&ref, key_generate(KEY_EC_P256));
+    int64_t now_ms = wall_now().ms;
+    char *tok = sign_tok(instance, &ref, &url, 1, NULL, now_ms, now_ms + DAY_MS);
+
+    instance_free(instance);
+    return tok;
 }

@@ -19,6 +19,9 @@ struct fake_licences {
     int status;            /* … this status … */
     const char *problem;   /* … and this problem code; NULL: body and content_type … */
     const char *body, *content_type;
+    int retry_after;        /* seconds, of refusals */
+    bool keep_alive;        /* connections stay open for more */
+    int64_t next_seat_ms;   /* a denial says that a seat is expected back in so long; 0: does not */
     int64_t clock_ahead_ms; /* of sync_timestamp */
     int64_t token_lives_ms; /* of auth tokens; 0: a day */
     double lease_lives;     /* seconds */
@@ -37,3 +40,5 @@ void fake_licences_refuse(struct fake_licences *licences, const char *path, int 
 /* A client token for these nodes, signed by the instance key of this process; free() it. */
 char *fake_tok_make(const char *const *urls, size_t url_count, const char *ca_pem,
                     int64_t begins_ms, int64_t expires_ms);
+/* One signed by another key: of another instance, or of one that says that it is this one. */
+char *fake_tok_make_foreign(const char *url, bool same_ref);

@@ -8,7 +8,6 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -143,7 +142,7 @@ static void wait_for_end(const struct fake_node *node, int fd)
 
 static void send_answer(const struct fake_node *node, SSL *tls, const struct fake_answer *answer)
 {
-    char head[256];
+    char head[320], retry[48] = "";
     const char *body = answer->body ? answer->body : "";
 
     if (answer->trick == FAKE_SILENCE)
@@ -152,37 +151,62 @@ static void send_answer(const struct fake_node *node, SSL *tls, const struct fak
         write_all(tls, body);
     if (answer->trick != FAKE_ANSWER)
         return;
+    if (answer->retry_after)
+        snprintf(retry, sizeof retry, "Retry-After: %d\r\n", answer->retry_after);
     snprintf(head, sizeof head,
              "HTTP/1.1 %d Fake\r\nContent-Type: %s\r\nContent-Length: %zu\r\n"
-             "X-Request-Id: fake-1\r\nConnection: close\r\n\r\n",
-             answer->status, answer->content_type, strlen(body));
+             "X-Request-Id: fake-1\r\n%s%s\r\n",
+             answer->status, answer->content_type, strlen(body), retry,
+             answer->keep_alive ? "" : "Connection: close\r\n");
     write_all(tls, head);
     write_all(tls, body);
+}
+
+/* False: the client has gone, or the test is over. */
+static bool wait_for_request(const struct fake_node *node, SSL *tls)
+{
+    struct pollfd wait[] = { { .fd = node->stop[0], .events = POLLIN },
+                             { .fd = SSL_get_fd(tls), .events = POLLIN } };
+
+    if (SSL_pending(tls))
+        return true;
+    while (poll(wait, 2, -1) < 0 && errno == EINTR)
+        ;
+    return !wait[0].revents;
+}
+
+/* One request; true: another may follow. */
+static bool serve_one(const struct fake_node *node, SSL *tls, char *text,
+                      struct fake_request *request)
+{
+    struct fake_answer answer = { .status = 500, .content_type = "text/plain" };
+    size_t length = 0;
+    char *body = NULL;
+
+    do {
+        int got = wait_for_request(node, tls)
+                      ? SSL_read(tls, text + length, (int)(REQUEST_MAX - 1 - length))
+                      : 0;
+        if (got <= 0)
+            return false;
+        length += (size_t)got;
+        text[length] = '\0';
+    } while (!request_complete(text, &body));
+    *request = (struct fake_request){ .body = NULL };
+    parse_request(text, body, request);
+    node->handler(node->context, request, &answer);
+    send_answer(node, tls, &answer);
+    free(answer.body);
+    return answer.trick == FAKE_ANSWER && answer.keep_alive;
 }
 
 static void serve(const struct fake_node *node, SSL *tls)
 {
     char *text = calloc(1, REQUEST_MAX);
     struct fake_request *request = calloc(1, sizeof *request);
-    struct fake_answer answer = { .status = 500, .content_type = "text/plain" };
-    size_t length = 0;
-    char *body = NULL;
 
-    for (;;) {
-        int got = SSL_read(tls, text + length, (int)(REQUEST_MAX - 1 - length));
-        if (got <= 0)
-            break;
-        length += (size_t)got;
-        text[length] = '\0';
-        if (!request_complete(text, &body))
-            continue;
-        parse_request(text, body, request);
-        node->handler(node->context, request, &answer);
-        break;
-    }
-    if (body)
-        send_answer(node, tls, &answer);
-    free(answer.body);
+    while (serve_one(node, tls, text, request))
+        ;
     free(request);
     free(text);
 }

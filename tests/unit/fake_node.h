@@ -2,6 +2,7 @@
  * connection at a time. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* Who the server claims to be: a certificate for 127.0.0.1 that is its own authority. */
@@ -28,6 +29,8 @@ struct fake_answer {
     int status;
     const char *content_type; /* a literal */
     char *body;               /* from malloc, or NULL */
+    int retry_after;          /* seconds; 0: not said */
+    bool keep_alive;          /* the next request may come on the same connection */
 };
 
 /* Decides the answer, on the server's thread. */

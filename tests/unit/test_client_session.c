@@ -714,6 +714,146 @@ static void pinned_instance_key(void **state)
     assert_int_equal(error.link, TWINLEASE_LINK_INSTANCE);
 }
 
+static void write_tok_for(struct world *w, size_t node)
+{
+    const char *url = fake_node_url(w->nodes[node]);
+
+    write_tok(w, &url, 1, fake_identity_pem(w->identity), wall_now().ms + DAY_MS);
+}
+
+static void reload_leads_to_the_new_nodes(void **state)
+{
+    struct world *w = *state;
+
+    start_nodes(w, 2);
+    write_tok_for(w, 0);
+    struct twinlease *handle = open_world(w);
+    const char *jwks = twinlease_instance_jwks(handle);
+    struct twinlease_lease *lease = acquire(handle);
+    write_tok_for(w, 1);
+    assert_int_equal(twinlease_reload(handle, &error), TWINLEASE_OK);
+    assert_int_equal(twinlease_renew(handle, lease, &error), TWINLEASE_OK);
+    assert_int_equal(w->licences[0].renewals, 0);
+    assert_int_equal(w->licences[1].renewals, 1);
+    assert_int_equal(w->licences[1].enrols, 0); /* the same machine … */
+    assert_int_equal(w->licences[1].tokens, 0); /* … and the same auth token */
+    assert_non_null(strstr(jwks, twinlease_instance_thumbprint(handle))); /* lives on */
+    twinlease_lease_free(lease);
+    twinlease_close(handle);
+}
+
+static void assert_reload_fails(struct world *w, struct twinlease *handle, enum twinlease_code code)
+{
+    struct twinlease_lease *lease = NULL;
+
+    assert_int_equal(twinlease_reload(handle, &error), code);
+    assert_int_equal(error.code, code);
+    assert_true(strlen(error.message) > 10);
+    lease = acquire(handle); /* as before */
+    assert_int_equal(twinlease_release(handle, lease, &error), TWINLEASE_OK);
+    twinlease_lease_free(lease);
+    assert_int_equal(w->warnings, 0);
+}
+
+static void reload_of_what_cannot_be_used_changes_nothing(void **state)
+{
+    struct world *w = *state;
+
+    start_nodes(w, 1);
+    struct twinlease *handle = open_world(w);
+    assert_int_equal(unlink(w->tok_path), 0);
+    assert_reload_fails(w, handle, TWINLEASE_BAD_FILE);
+    write_text(w->tok_path, "no token");
+    assert_reload_fails(w, handle, TWINLEASE_BAD_FILE);
+    for (int same_ref = 0; same_ref < 2; same_ref++) {
+        char *tok = fake_tok_make_foreign(fake_node_url(w->nodes[0]), same_ref);
+        write_text(w->tok_path, tok);
+        free(tok);
+        assert_reload_fails(w, handle, TWINLEASE_VERIFICATION);
+        assert_int_equal(twinlease_reload(handle, &error), TWINLEASE_VERIFICATION);
+        assert_int_equal(error.link, TWINLEASE_LINK_INSTANCE);
+    }
+    twinlease_close(handle);
+}
+
+struct caller {
+    struct twinlease *handle;
+    enum twinlease_code code;
+};
+
+static void *acquire_alone(void *arg)
+{
+    struct caller *caller = arg;
+    struct twinlease_lease *lease = NULL;
+    struct twinlease_error mine;
+
+    caller->code = twinlease_acquire(caller->handle, "render", NULL, &lease, &mine);
+    twinlease_lease_free(lease);
+    return NULL;
+}
+
+static bool was_asked(struct fake_licences *node, const char *path)
+{
+    pthread_mutex_lock(&node->lock);
+    bool asked = strncmp(node->last_path, path, strlen(path)) == 0;
+    pthread_mutex_unlock(&node->lock);
+    return asked;
+}
+
+/* Calls under way keep the nodes they began with, until their end. */
+static void reload_during_a_call(void **state)
+{
+    struct world *w = *state;
+    struct caller caller;
+    pthread_t thread;
+
+    start_nodes(w, 2);
+    write_tok_for(w, 0);
+    caller.handle = open_world(w);
+    twinlease_lease_free(acquire(caller.handle)); /* enrolled, proven */
+    fake_licences_refuse(&w->licences[0], "/v1", 1, 0, NULL);
+    w->licences[0].trick = FAKE_SILENCE;
+    w->licences[0].last_path[0] = '\0';
+    assert_int_equal(pthread_create(&thread, NULL, acquire_alone, &caller), 0);
+    while (!was_asked(&w->licences[0], "/v1/leases"))
+        wait_ms(1);
+    write_tok_for(w, 1);
+    assert_int_equal(twinlease_reload(caller.handle, &error), TWINLEASE_OK);
+    struct twinlease_lease *lease = acquire(caller.handle);
+    assert_int_equal(w->licences[1].grants, 1);
+    twinlease_interrupt(caller.handle);
+    pthread_join(thread, NULL);
+    assert_int_equal(caller.code, TWINLEASE_INTERRUPTED);
+    twinlease_lease_free(lease);
+    twinlease_close(caller.handle);
+}
+
+/* A program built when the struct ended earlier has the defaults of what came later. */
+static void older_options_are_taken(void **state)
+{
+    struct world *w = *state;
+    struct twinlease_options options = options_of(w);
+    struct twinlease_acquire_options acquire_options = TWINLEASE_ACQUIRE_OPTIONS_INIT;
+    struct twinlease_lease *lease = NULL;
+    struct twinlease *handle = NULL;
+
+    start_nodes(w, 1);
+    options.size = offsetof(struct twinlease_options, retry_ms);
+    options.retry_ms = UINT32_MAX; /* beyond its end: not looked at */
+    handle = open_with(&options);
+    acquire_options.size = offsetof(struct twinlease_acquire_options, wait_ms);
+    acquire_options.wait_ms = -1;
+    fake_licences_refuse(&w->licences[0], "/v1", 2, 503, "not_ready");
+    assert_int_equal(twinlease_acquire(handle, "render", &acquire_options, &lease, &error),
+                     TWINLEASE_OK); /* it was asked again: 3 s are the default */
+    twinlease_lease_free(lease);
+    twinlease_close(handle);
+    options.size = sizeof options;
+    assert_int_equal(twinlease_open(&options, &handle, &error), TWINLEASE_USAGE);
+    options.retry_ms = 3600000;
+    twinlease_close(open_with(&options));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 
 int main(void)
@@ -749,6 +889,10 @@ int main(void)
         TEST(threads_share_a_handle),
         TEST(expired_token_serves_who_has_enrolled),
         TEST(pinned_instance_key),
+        TEST(reload_leads_to_the_new_nodes),
+        TEST(reload_of_what_cannot_be_used_changes_nothing),
+        TEST(reload_during_a_call),
+        TEST(older_options_are_taken),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

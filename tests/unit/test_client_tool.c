@@ -530,7 +530,7 @@ static void what_the_node_says_decides(void **state)
     struct world *w = *state;
 
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        fake_licences_refuse(&w->licences, "/v1/leases", 1, cases[i].status, cases[i].problem);
+        fake_licences_refuse(&w->licences, "/v1/leases", 1000, cases[i].status, cases[i].problem);
         assert_fails(w, "acquire render --json" CLIENT, cases[i].code);
         struct json_object *json = document(w), *error;
         assert_true(json_object_object_get_ex(json, "error", &error));
