@@ -152,9 +152,12 @@ image_files() {
     mkdir -p "$folder"
     cp "$example_root/ha-examples/containers/"* "$dir/pair/bin/twinlease" "$folder/"
     cp "$PUBLISHER_DIR"/*.pem "$folder/publisher.pem"
-    # What an operator hands out, for the user that containers run as.
-    install -d -o "$CONTAINER_USER" -m 0500 "$containers_folder/tokens"
-    install -o "$CONTAINER_USER" -m 0400 "$CLIENT_TOKEN_FILE" "$containers_folder/tokens/"
+    # What an operator hands out, for the user that containers run as: a folder as Kubernetes mounts
+    # secrets, in which links lead to the files that are valid now.
+    install -d -o "$CONTAINER_USER" -m 0500 "$containers_folder/tokens"{,/..now}
+    install -o "$CONTAINER_USER" -m 0400 "$CLIENT_TOKEN_FILE" "$containers_folder/tokens/..now/"
+    ln -s ..now "$containers_folder/tokens/..data"
+    ln -s "..data/${CLIENT_TOKEN_FILE##*/}" "$containers_folder/tokens/"
 }
 
 image_build() {
