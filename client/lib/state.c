@@ -13,8 +13,7 @@
 
 #include "files.h"
 
-#define FORMAT         1
-#define ORIGIN_SIZE    4096
+#define ORIGIN_SIZE    4096 /* of a secret in which every byte is escaped, and some more */
 #define LEASE_FILE_MAX (256 << 10)
 #define LEASES_MAX     4096 /* files of one folder that are looked at */
 #define WARNINGS_MAX   16
@@ -195,25 +194,6 @@ static bool read_state(struct state *s, const char *path, struct buf *out)
 
 /* ---- the origin -------------------------------------------------------------------------- */
 
-static enum err parse_origin(const char *text, size_t length, struct origin *out, struct diag *diag)
-{
-    AUTO(json_object_put) struct json_object *object = NULL;
-    const char *secret = "";
-    struct json_reader r;
-    int64_t format;
-    enum err e = json_parse(text, length, &object, diag);
-
-    if (e != ERR_OK)
-        return e;
-    json_reader_init(&r, object, "", diag);
-    json_read_int(&r, "format", true, FORMAT, FORMAT, &format);
-    json_read_uuid(&r, "origin_ref", true, &out->origin_ref);
-    json_read_string(&r, "origin_secret", true, SECRET_MAX, &secret);
-    e = json_reader_end_open(&r);
-    memcpy(out->secret, secret, strlen(secret) + 1);
-    return e;
-}
-
 static bool read_origin(struct state *s, struct origin *out)
 {
     AUTO(mem_free) char *path = path_join(s->folder, "origin.json");
@@ -223,7 +203,7 @@ static bool read_origin(struct state *s, struct origin *out)
     buf_init(&text, ORIGIN_SIZE);
     if (!*s->folder || !read_state(s, path, &text))
         return false;
-    if (parse_origin(buf_text(&text), text.length, out, &diag) == ERR_OK)
+    if (origin_read(buf_text(&text), text.length, out, &diag) == ERR_OK)
         return true;
     set_aside(s, path, diag.text);
     return false;
@@ -239,17 +219,6 @@ bool state_origin(struct state *s, struct origin *out)
         *out = s->origin;
     unlock(s);
     return known;
-}
-
-static void write_origin(const struct origin *origin, struct buf *out)
-{
-    AUTO(json_object_put) struct json_object *secret = json_object_new_string(origin->secret);
-    char ref[UUID_TEXT_SIZE];
-
-    uuid_format(&origin->origin_ref, ref);
-    buf_format(out, "{\"format\":%d,\"origin_ref\":\"%s\",\"origin_secret\":%s}\n", FORMAT, ref,
-               json_object_to_json_string_ext(secret, JSON_C_TO_STRING_NOSLASHESCAPE));
-    must(buf_ok(out));
 }
 
 enum twinlease_code state_origin_store(struct state *s, const struct origin *old,
@@ -274,7 +243,8 @@ enum twinlease_code state_origin_store(struct state *s, const struct origin *old
     unlock(s);
     if (!*s->folder)
         return TWINLEASE_OK;
-    write_origin(origin, &text);
+    origin_write(origin, &text);
+    must(buf_ok(&text));
     if (file_write(path, text.bytes, text.length, 0600, replace, &diag) == ERR_OK)
         return TWINLEASE_OK;
     if (replace || !read_origin(s, &there))

@@ -18,12 +18,8 @@
 #pragma once
 
 #include "lease.h"
+#include "origin.h"
 #include "twinlease.h"
-
-struct origin {
-    struct uuid origin_ref;
-    char secret[SECRET_MAX + 1];
-};
 
 struct state_options {
     const char *folder;           /* "": memory only */

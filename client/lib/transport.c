@@ -2,9 +2,12 @@
 
 #include <curl/curl.h>
 #include <fcntl.h>
+#include <openssl/x509_vfy.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <strings.h>
+
+#include "base/clock.h"
 
 #define POLL_MS             1000 /* libcurl's own deadlines wake it up earlier */
 #define RETRY_AFTER_MAX     86400
@@ -30,6 +33,7 @@ struct exchange {
     struct line line;
     struct curl_slist *headers;
     struct http_response *response;
+    long verdict; /* on the certificate: X509_V_… */
     char reason[CURL_ERROR_SIZE];
 };
 
@@ -342,6 +346,26 @@ static void set_rest(struct exchange *x)
     SET(CURLOPT_TCP_NODELAY, 1L);
 }
 
+static enum twinlease_code explain_distrust(const struct exchange *x,
+                                            const struct http_request *request, const char *why,
+                                            struct twinlease_error *error)
+{
+    bool early = x->verdict == X509_V_ERR_CERT_NOT_YET_VALID;
+    char now[RFC3339_SIZE];
+
+    if (!early && x->verdict != X509_V_ERR_CERT_HAS_EXPIRED)
+        return fault_set(error, TWINLEASE_UNTRUSTED,
+                         "the certificate of %s does not verify (%s); get a current client token "
+                         "or CA certificate from the operator, or check the address and this "
+                         "machine's clock",
+                         request->base, why);
+    rfc3339_format(wall_now().ms, now);
+    return fault_set(error, TWINLEASE_UNTRUSTED,
+                     "a certificate of %s %s (%s): by this machine's clock it is %s; set the clock "
+                     "if that is wrong, else the operator has to renew the certificate",
+                     request->base, early ? "is not valid yet" : "has expired", why, now);
+}
+
 /* What went wrong, in the words of who has to mend it. */
 static enum twinlease_code explain(const struct exchange *x, const struct http_request *request,
                                    CURLcode result, struct twinlease_error *error)
@@ -350,11 +374,7 @@ static enum twinlease_code explain(const struct exchange *x, const struct http_r
 
     switch (result) {
     case CURLE_PEER_FAILED_VERIFICATION:
-        return fault_set(error, TWINLEASE_UNTRUSTED,
-                         "the certificate of %s does not verify (%s); get a current client token "
-                         "or CA certificate from the operator, or check the address and this "
-                         "machine's clock",
-                         request->base, why);
+        return explain_distrust(x, request, why, error);
     case CURLE_SSL_CACERT_BADFILE:
         return fault_set(error, TWINLEASE_UNTRUSTED, "the CA certificate cannot be used (%s)", why);
     case CURLE_WRITE_ERROR:
@@ -420,6 +440,7 @@ static bool perform(struct exchange *x, const struct cancel *cancel, CURLcode *r
     bool ended = run(x, cancel, result);
     must(curl_easy_getinfo(x->line.easy, CURLINFO_RESPONSE_CODE, &status) == CURLE_OK);
     must(curl_easy_getinfo(x->line.easy, CURLINFO_REQUEST_SIZE, &bytes) == CURLE_OK);
+    must(curl_easy_getinfo(x->line.easy, CURLINFO_SSL_VERIFYRESULT, &x->verdict) == CURLE_OK);
     must(curl_multi_remove_handle(x->line.multi, x->line.easy) == CURLM_OK);
     x->response->status = (int)status;
     x->response->sent = bytes > 0;

@@ -47,15 +47,15 @@ static void add_extension(X509 *certificate, int nid, const char *value)
     X509_EXTENSION_free(extension);
 }
 
-static X509 *make_certificate(EVP_PKEY *key)
+static X509 *make_certificate(EVP_PKEY *key, long from_seconds, long until_seconds)
 {
     X509 *certificate = X509_new();
     X509_NAME *name = X509_get_subject_name(certificate);
 
     must(X509_set_version(certificate, 2));
     must(ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1));
-    must(X509_gmtime_adj(X509_getm_notBefore(certificate), -3600));
-    must(X509_gmtime_adj(X509_getm_notAfter(certificate), 86400));
+    must(X509_gmtime_adj(X509_getm_notBefore(certificate), from_seconds));
+    must(X509_gmtime_adj(X509_getm_notAfter(certificate), until_seconds));
     must(X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"fake", -1, -1,
                                     0));
     must(X509_set_issuer_name(certificate, name));
@@ -66,19 +66,24 @@ static X509 *make_certificate(EVP_PKEY *key)
     return certificate;
 }
 
-struct fake_identity *fake_identity_new(void)
+struct fake_identity *fake_identity_valid(long from_seconds, long until_seconds)
 {
     struct fake_identity *identity = calloc(1, sizeof *identity);
     BIO *memory = BIO_new(BIO_s_mem());
     char *text;
 
     identity->key = EVP_EC_gen("P-256");
-    identity->certificate = make_certificate(identity->key);
+    identity->certificate = make_certificate(identity->key, from_seconds, until_seconds);
     must(PEM_write_bio_X509(memory, identity->certificate));
     long size = BIO_get_mem_data(memory, &text);
     identity->pem = strndup(text, (size_t)size);
     BIO_free(memory);
     return identity;
+}
+
+struct fake_identity *fake_identity_new(void)
+{
+    return fake_identity_valid(-3600, 86400);
 }
 
 void fake_identity_free(struct fake_identity *identity)

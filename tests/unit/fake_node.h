@@ -8,6 +8,8 @@
 /* Who the server claims to be: a certificate for 127.0.0.1 that is its own authority. */
 struct fake_identity;
 struct fake_identity *fake_identity_new(void);
+/* Whose certificate is valid from and until so long from now. */
+struct fake_identity *fake_identity_valid(long from_seconds, long until_seconds);
 void fake_identity_free(struct fake_identity *identity);
 const char *fake_identity_pem(const struct fake_identity *identity);
 

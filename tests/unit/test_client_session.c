@@ -536,6 +536,63 @@ static void wrong_authority_is_never_talked_to(void **state)
     fake_identity_free(other);
 }
 
+/* What a clock that is a day off makes of a certificate that is good. */
+static void certificate_out_of_date_points_to_the_clock(void **state)
+{
+    static const struct {
+        long from_seconds, until_seconds;
+        const char *words;
+    } cases[] = {
+        { 3600, 172800, "is not valid yet" },
+        { -172800, -3600, "has expired" },
+    };
+    struct world *w = *state;
+    char today[RFC3339_SIZE];
+
+    for (size_t i = 0; i < 2; i++) {
+        struct fake_identity *identity =
+            fake_identity_valid(cases[i].from_seconds, cases[i].until_seconds);
+        struct fake_node *node = fake_node_start(identity, fake_licences_answer, &w->licences[0]);
+        const char *url = fake_node_url(node);
+        write_tok(w, &url, 1, fake_identity_pem(identity), wall_now().ms + DAY_MS);
+        struct twinlease *handle = open_world(w);
+        assert_acquire_fails(handle, TWINLEASE_UNTRUSTED);
+        rfc3339_format(wall_now().ms, today);
+        today[strlen("2026-11-21T")] = '\0';
+        assert_non_null(strstr(error.message, cases[i].words));
+        assert_non_null(strstr(error.message, today)); /* what the clock says */
+        assert_non_null(strstr(error.message, "set the clock"));
+        twinlease_close(handle);
+        fake_node_stop(node);
+        fake_identity_free(identity);
+    }
+}
+
+/* The nodes' clock is a day off, or this machine's: a lease counts on the boot clock. */
+static void lease_does_not_mind_a_clock_that_is_a_day_off(void **state)
+{
+    struct world *w = *state;
+
+    start_nodes(w, 1);
+    for (int ahead = -1; ahead <= 1; ahead += 2) {
+        w->licences[0].clock_ahead_ms = ahead * DAY_MS;
+        struct twinlease *handle = open_world(w);
+        struct twinlease_lease *lease = acquire(handle);
+        assert_in_range(twinlease_lease_expires_in_ms(lease), 3500000, 3600000);
+        assert_int_equal(twinlease_renew(handle, lease, &error), TWINLEASE_OK);
+        assert_in_range(twinlease_lease_renew_in_ms(lease), 800000, 900000);
+        assert_non_null(strstr(w->warning, ahead > 0 ? "behind" : "ahead of"));
+        twinlease_lease_free(lease);
+        twinlease_close(handle);
+        handle = open_world(w); /* nor after a restart */
+        lease = acquire(handle);
+        assert_int_equal(twinlease_lease_resumed(lease), 1);
+        assert_int_equal(twinlease_release(handle, lease, &error), TWINLEASE_OK);
+        twinlease_lease_free(lease);
+        twinlease_close(handle);
+    }
+}
+
 /* ---- several nodes --------------------------------------------------------------------------- */
 
 static void next_node_is_asked_and_remembered(void **state)
@@ -882,6 +939,8 @@ int main(void)
         TEST(answer_without_end_is_cut_off),
         TEST(addresses_where_no_node_is),
         TEST(wrong_authority_is_never_talked_to),
+        TEST(certificate_out_of_date_points_to_the_clock),
+        TEST(lease_does_not_mind_a_clock_that_is_a_day_off),
         TEST(next_node_is_asked_and_remembered),
         TEST(silent_node_costs_one_attempt),
         TEST(unknown_here_is_not_lost),

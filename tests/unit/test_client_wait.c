@@ -50,6 +50,12 @@ static void fall_silent(struct fake_licences *node, const char *path)
     node->trick = FAKE_SILENCE;
 }
 
+static void fall_silent_once(struct fake_licences *node, const char *path)
+{
+    fake_licences_refuse(node, path, 1, 0, NULL);
+    node->trick = FAKE_SILENCE;
+}
+
 /* Acquire ends soon after it was interrupted, wherever it was. */
 static void interrupted_at(void **state, const char *path)
 {
@@ -67,7 +73,7 @@ static void interrupted_at(void **state, const char *path)
     pthread_join(thread, NULL);
     assert_acquire_fails(handle, TWINLEASE_INTERRUPTED); /* it stays so … */
     twinlease_resume(handle);
-    w->licences[0].times = 0;
+    fake_licences_refuse(&w->licences[0], path, 0, 0, NULL);
     twinlease_lease_free(acquire(handle)); /* … until it is resumed */
     assert_int_equal(w->licences[0].grants, 1);
     twinlease_close(handle);
@@ -173,8 +179,7 @@ static void interrupted_grant_is_given_back(void **state)
     start_nodes(w, 1);
     struct twinlease *handle = open_world(w);
     struct interruption interruption = { handle, node, "/v1/leases" };
-    fall_silent(node, "/v1/leases");
-    node->times = 1;
+    fall_silent_once(node, "/v1/leases");
     assert_int_equal(pthread_create(&thread, NULL, interrupt_once_asked, &interruption), 0);
     assert_acquire_fails(handle, TWINLEASE_INTERRUPTED);
     pthread_join(thread, NULL);
@@ -203,8 +208,8 @@ static void interrupted_grant_is_remembered(void **state)
     assert_int_equal(pthread_create(&thread, NULL, interrupt_once_asked, &interruption), 0);
     assert_acquire_fails(handle, TWINLEASE_INTERRUPTED);
     pthread_join(thread, NULL);
-    snprintf(asked, sizeof asked, "%s", node->last_path + strlen("/v1/leases/"));
     fake_licences_refuse(node, "/v1/leases", 0, 0, NULL);
+    snprintf(asked, sizeof asked, "%s", node->last_path + strlen("/v1/leases/"));
     twinlease_resume(handle);
     struct twinlease_lease *lease = acquire(handle);
     assert_string_equal(twinlease_lease_ref(lease), asked);
