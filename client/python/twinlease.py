@@ -633,6 +633,36 @@ def _close_all():
             handle.close()
 
 
+def _beside(take, ended):
+    """take() in another thread, so that signals (Control-C) are seen in this one meanwhile: in a
+    callback from C what a signal handler raises would be lost. If one raises, sets `ended`, which
+    take() heeds, gives back what it took nevertheless, and goes on raising."""
+    taken, done = [], threading.Event()
+
+    def run():
+        try:
+            taken.append((take(), None))
+        except BaseException as problem:  # pylint: disable=broad-except
+            taken.append((None, problem))
+        done.set()
+
+    threading.Thread(target=run, name="twinlease acquire", daemon=True).start()
+    try:
+        done.wait()  # an interrupted join() may take the thread for ended
+    except BaseException:
+        ended.set()
+        done.wait()
+        ((lease, _),) = taken
+        if lease is not None:
+            with contextlib.suppress(TwinleaseError), lease:
+                pass
+        raise
+    ((lease, problem),) = taken
+    if problem is not None:
+        raise problem
+    return lease
+
+
 class Twinlease:
     """This machine, as a client of one pair of nodes.
 
@@ -774,18 +804,19 @@ class Twinlease:
         another    take a further seat even if there is a lease to be found
         grace      if no node answers, be content with a recorded lease as long as it is valid
         wait       seconds to go on asking while there is no seat or no node
-        waiting    waiting(why, waited, left, next_try) is called before each pause, with the
-                   exception that would have been raised, and seconds. If it returns something
-                   true, the wait ends with Interrupted; what it raises ends the wait and is raised
+        waiting    waiting(why, waited, left, next_try) is called before each pause, in a thread of
+                   its own, with the exception that would have been raised, and seconds. If it
+                   returns something true, the wait ends with Interrupted; what it raises ends the
+                   wait and is raised
 
         Raises NoSeat, NoNode, NotAuthorised, Refused, BadAnswer, Untrusted, StateUnusable,
         UsageError, Interrupted."""
-        raised = []
+        raised, ended = [], threading.Event()
 
         def ask(_context, now):
-            try:  # here, too, is where Python sees Control-C while it waits
-                if waiting is None:
-                    return 0
+            try:
+                if waiting is None or ended.is_set():
+                    return ended.is_set()
                 now = now.contents
                 spans = (now.waited_ms, now.left_ms, now.next_try_ms)
                 return bool(waiting(_exception(now.why.contents), *map(_seconds, spans)))
@@ -802,12 +833,14 @@ class Twinlease:
             wait_ms=_milliseconds("wait", wait),
             waiting=_waiting_fn(ask),
         )
-        try:
+        feature = _text("feature", feature)
+
+        def take():
             with self._use() as handle:
-                return Lease(
-                    self,
-                    _make("twinlease_acquire", handle, _text("feature", feature), byref(options)),
-                )
+                return Lease(self, _make("twinlease_acquire", handle, feature, byref(options)))
+
+        try:
+            return _beside(take, ended) if wait else take()
         except Interrupted:
             if raised:
                 raise raised[0]
