@@ -405,7 +405,9 @@ def _library():
                     "in TWINLEASE_LIBRARY"
                 ) from None
             for name, (returns, parameters) in _PROTOTYPES.items():
-                function = getattr(library, name)
+                function = getattr(library, name, None)
+                if function is None:
+                    raise OSError(f"{path} has no {name}(); install a current libtwinlease")
                 function.restype, function.argtypes = returns, parameters
             _loaded = library
     return _loaded

@@ -17,8 +17,8 @@ PROGRAM = os.path.join(os.path.dirname(os.path.realpath(__file__)), "python_prog
 SECONDS = 120  # for a reply: for hangs
 
 
-def preloaded():
-    """The runtime of a sanitizer must be there before anything else is."""
+def sanitizer_runtimes():
+    """Of the library's build: to be loaded before anything else into a program without."""
     done = subprocess.run(["ldd", LIBRARY], capture_output=True, text=True, check=True)
     return [
         line.split()[2]
@@ -61,7 +61,7 @@ class Program:
                     "PYTHONDONTWRITEBYTECODE": "1",
                     "PYTHONFAULTHANDLER": "1",
                     "TWINLEASE_LIBRARY": LIBRARY,
-                    "LD_PRELOAD": " ".join(preloaded()),
+                    "LD_PRELOAD": " ".join(sanitizer_runtimes()),
                     **sanitizers,
                     **environment,
                 },

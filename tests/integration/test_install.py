@@ -5,9 +5,11 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 
 import pytest
 
+from binding import sanitizer_runtimes
 from cluster import ROOT
 from node import REQUEST_SECONDS, TOOL, expect, sanitizer_environment
 
@@ -94,9 +96,10 @@ def installed(tmp_path_factory):
     return Installed(tmp_path_factory.mktemp("prefix"))
 
 
-def readme_block(language):
-    (found,) = re.findall(rf"^```{language}\n(.*?)^```$", read("client", "README.md"), re.M | re.S)
-    return found
+def readme_block(language, mark=""):
+    """The first one that has this in it."""
+    blocks = re.findall(rf"^```{language}\n(.*?)^```$", read("client", "README.md"), re.M | re.S)
+    return next(block for block in blocks if mark in block)
 
 
 def readme_commands():
@@ -126,6 +129,30 @@ def test_the_example_of_the_readme(installed, shared_node, tmp_path, standard):
     run(program, cwd=tmp_path, seconds=REQUEST_SECONDS, **installed.environment, **environment)
     assert len(shared_node.leases()) == before + 1, "it took a seat"
     assert shared_node.leases(state="active") == [], "and gave it back"
+
+
+@pytest.mark.parametrize("standard", ["c11", "c17", "c++17"])
+def test_the_keeper_of_the_readme(installed, shared_node, tmp_path, standard):
+    program = installed.compile(tmp_path, readme_block("c", "twinlease_keep("), standard)
+    environment = {**installed.environment, **licensed(shared_node, tmp_path)}
+    said = run(program, cwd=tmp_path, seconds=REQUEST_SECONDS, **environment)
+    assert said.splitlines()[0] in ("licensed", "not licensed (yet)", "render: acquired "), said
+    assert shared_node.leases(state="active") == []
+
+
+def test_the_python_of_the_readme(installed, shared_node, tmp_path):
+    (tmp_path / "example.py").write_text(readme_block("python"))
+    environment = {
+        **licensed(shared_node, tmp_path),
+        **installed.environment,
+        "PYTHONPATH": os.path.join(installed.prefix, "share", "twinlease", "python"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "LD_PRELOAD": " ".join(sanitizer_runtimes()),
+    }
+    environment["ASAN_OPTIONS"] += ":detect_leaks=0"  # the interpreter's own
+    said = run(sys.executable, "example.py", cwd=tmp_path, seconds=REQUEST_SECONDS, **environment)
+    assert said.startswith("1 of render until ") and "scope_unknown" in said, said
+    assert shared_node.leases(state="active") == []
 
 
 def test_the_example_says_why_not(installed, tmp_path):
