@@ -117,4 +117,5 @@ class Program:
         self.process.stdout.close()
         log = self.log_file.read_text(errors="replace")
         assert code == 0, f"the program ended with {code}\n{self.log_tail()}"
-        assert not any(mark in log for mark in (*SANITIZER_REPORTS, "Traceback", "Exception ignored")), log
+        wrong = (*SANITIZER_REPORTS, "Traceback", "Exception ignored")
+        assert not any(mark in log for mark in wrong), log
