@@ -327,7 +327,9 @@ struct twinlease_change {
 typedef void (*twinlease_change_fn)(void *context, const struct twinlease_change *change);
 
 enum {
-    TWINLEASE_KEEP_ONCE = 1u << 0 /* once a lease was held and lost, do not take another */
+    TWINLEASE_KEEP_ONCE = 1u << 0, /* once a lease was held and lost, do not take another */
+    TWINLEASE_KEEP_GRACE = 1u << 1 /* as ACQUIRE_GRACE: begin with a valid lease of the state folder
+                                      even if no node answers to confirm it */
 };
 
 struct twinlease_keep_options {
@@ -335,7 +337,7 @@ struct twinlease_keep_options {
     int64_t count;                 /* as for acquire */
     int64_t duration_seconds;      /* as for acquire */
     const char *scope_ref;         /* as for acquire */
-    unsigned flags;                /* TWINLEASE_KEEP_ONCE */
+    unsigned flags;                /* TWINLEASE_KEEP_… */
     struct twinlease_lease *lease; /* the one to begin with, of this feature and count; it is the
                                       keeper's from then on. NULL: acquires one */
     twinlease_change_fn changed;   /* may be NULL */

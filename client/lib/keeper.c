@@ -17,7 +17,9 @@
 #include "leasing.h"
 #include "options.h"
 
-#define STACK_SIZE (1 << 20) /* touched as needed; callbacks run in it, too */
+#define FLAGS_KNOWN (unsigned)(TWINLEASE_KEEP_ONCE | TWINLEASE_KEEP_GRACE)
+#define CONFIRM_MS  2000      /* after a lease was taken without asking a node */
+#define STACK_SIZE  (1 << 20) /* touched as needed; callbacks run in it, too */
 
 struct keeper_view {
     struct twinlease_kept kept; /* all but the spans */
@@ -132,6 +134,8 @@ static enum keeper_what note_grant(struct twinlease_keeper *k, const struct twin
     news->now_ms = boot_now().ms;
     news->ends_ms = lease->ends.ms;
     news->renew_ms = lease->renew.ms;
+    if (lease->unconfirmed) /* whether it is still there, a node is to say soon */
+        news->renew_ms = news->now_ms + CONFIRM_MS;
     if (news->ends_ms > news->now_ms)
         return KEEPER_GRANTED;
     fault_set(&k->error, TWINLEASE_NO_NODE,
@@ -258,14 +262,15 @@ static enum twinlease_code read_options(const char *feature,
                          "the options are not those of this library (%s): initialise them with "
                          "TWINLEASE_KEEP_OPTIONS_INIT",
                          TWINLEASE_VERSION);
-    if (out->flags & ~(unsigned)TWINLEASE_KEEP_ONCE)
+    if (out->flags & ~FLAGS_KNOWN)
         return fault_set(error, TWINLEASE_USAGE, "flags is 0x%x, and only 0x%x is known",
-                         out->flags, (unsigned)TWINLEASE_KEEP_ONCE);
+                         out->flags, FLAGS_KNOWN);
     *wish = (struct twinlease_acquire_options){
         .size = sizeof *wish,
         .count = out->count ? out->count : 1,
         .duration_seconds = out->duration_seconds,
         .scope_ref = out->scope_ref,
+        .flags = out->flags & TWINLEASE_KEEP_GRACE ? TWINLEASE_ACQUIRE_GRACE : 0,
     };
     enum twinlease_code code = leasing_check(feature, wish, error);
     if (code != TWINLEASE_OK || !out->lease)

@@ -1,5 +1,17 @@
 #include "base/entitlement.h"
 
+#include <string.h>
+
+#define ALNUM "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+
+bool feature_name_valid(const char *name)
+{
+    size_t length = strlen(name);
+
+    return length > 0 && length <= FEATURE_NAME_MAX && strchr(ALNUM, name[0]) &&
+           strspn(name, ALNUM "._-") == length;
+}
+
 struct entitlement *entitlement_new(size_t feature_count)
 {
     must(feature_count <= ENTITLEMENT_FEATURES_MAX);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -12,7 +13,7 @@
 #define ENTITLEMENT_FEATURES_MAX 256 /* features of one entitlement */
 #define ENTITLEMENT_SEATS_MAX    10000000
 #define ENTITLEMENT_TEXT_MAX     49152 /* bytes of the JWS: fits the request body limit */
-#define FEATURE_NAME_MAX         64    /* [A-Za-z0-9][A-Za-z0-9._-]* */
+#define FEATURE_NAME_MAX         64    /* see feature_name_valid() */
 #define PUBLISHER_NAME_MAX       64
 #define LEASE_SECONDS_MAX        7776000 /* 90 days: no lease is ever longer */
 
@@ -38,6 +39,9 @@ struct entitlement {
     size_t feature_count;
     struct feature features[]; /* distinct scope_ref */
 };
+
+/* [A-Za-z0-9][A-Za-z0-9._-]*, at most FEATURE_NAME_MAX: safe as part of a file name. */
+bool feature_name_valid(const char *name);
 
 /* A new one with room for `feature_count` features and one reference, all else zero. */
 struct entitlement *entitlement_new(size_t feature_count);

@@ -82,10 +82,12 @@ static enum err write_all(int fd, const char *path, const void *bytes, size_t si
     return fsync(fd) == 0 ? ERR_OK : fail(diag, path, "write it to disk");
 }
 
-static enum err write_temporary(const char *path, const void *bytes, size_t size, unsigned mode,
-                                struct diag *diag)
+/* Messages name the file that is meant: the temporary one's name means nothing to anybody. */
+static enum err write_temporary(const char *temporary, const char *path, const void *bytes,
+                                size_t size, unsigned mode, struct diag *diag)
 {
-    AUTO(close_fd) int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    AUTO(close_fd)
+    int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 
     if (fd < 0)
         return fail(diag, path, "create it");
@@ -128,7 +130,7 @@ enum err file_write(const char *path, const void *bytes, size_t size, unsigned m
     int length = snprintf(temporary, sizeof temporary, "%s.%016jx.tmp", path, (uintmax_t)unique);
     if (length < 0 || (size_t)length >= sizeof temporary)
         return diag_set(diag, ERR_FILE, "%s: the path is too long", path);
-    enum err e = write_temporary(temporary, bytes, size, mode, diag);
+    enum err e = write_temporary(temporary, path, bytes, size, mode, diag);
     if (e == ERR_OK)
         e = put_in_place(temporary, path, replace, diag);
     if (e != ERR_OK) {

@@ -6,7 +6,9 @@
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -18,14 +20,33 @@
 
 static enum log_level lowest_level = LOG_INFO;
 static bool as_json = true;
+static enum log_text text_form = LOG_TEXT_FULL;
 
 static const char *const level_names[LOG_LEVELS] = { "debug", "info", "warning", "error" };
 
 void log_init(enum log_format format, enum log_level lowest)
 {
+    log_init_text(format, lowest, LOG_TEXT_FULL);
+}
+
+void log_init_text(enum log_format format, enum log_level lowest, enum log_text text)
+{
     must(format < LOG_FORMATS && lowest < LOG_LEVELS);
     lowest_level = lowest;
+    text_form = text;
     as_json = format == LOG_FORMAT_AUTO ? !isatty(STDERR_FILENO) : format == LOG_FORMAT_JSON;
+}
+
+bool log_to_journal(void)
+{
+    const char *stream = getenv("JOURNAL_STREAM");
+    struct stat status;
+    char here[64];
+
+    if (!stream || fstat(STDERR_FILENO, &status) != 0)
+        return false;
+    snprintf(here, sizeof here, "%ju:%ju", (uintmax_t)status.st_dev, (uintmax_t)status.st_ino);
+    return strcmp(stream, here) == 0;
 }
 
 bool log_enabled(enum log_level level)
@@ -36,7 +57,7 @@ bool log_enabled(enum log_level level)
 /* JSON string content (RFC 8259 §7). A request's bytes may be logged before anything has looked at
  * them, so what is no UTF-8 becomes U+FFFD; and as a line may end up on a terminal, control
  * characters are escaped, those beyond ASCII (U+0080 … U+009F) as well. */
-static void append_escaped(struct buf *line, const char *text)
+static void append_safe(struct buf *line, const char *text, bool quoted)
 {
     for (size_t left = strlen(text), size; left; text += size, left -= size) {
         unsigned char byte = (unsigned char)text[0];
@@ -44,7 +65,7 @@ static void append_escaped(struct buf *line, const char *text)
         size = found ? found : 1;
         if (!found)
             buf_text_append(line, "\\ufffd");
-        else if (byte == '"' || byte == '\\')
+        else if (quoted && (byte == '"' || byte == '\\'))
             buf_format(line, "\\%c", byte);
         else if (byte < 0x20 || byte == 0x7f)
             buf_format(line, "\\u%04x", byte);
@@ -53,6 +74,11 @@ static void append_escaped(struct buf *line, const char *text)
         else
             buf_append(line, text, size);
     }
+}
+
+static void append_escaped(struct buf *line, const char *text)
+{
+    append_safe(line, text, true);
 }
 
 /* ---- writing --------------------------------------------------------------------------------- */
@@ -98,6 +124,20 @@ static bool write_line(const struct buf *line)
     return buf_ok(line) && write_bytes(buf_text(line), line->length);
 }
 
+/* One readable line; a message is one line whatever it has in it. */
+static void compose_text(struct buf *line, enum log_level level, const char *now,
+                         const char *message)
+{
+    static const int priorities[LOG_LEVELS] = { 7, 6, 4, 3 }; /* syslog(3) */
+
+    if (text_form == LOG_TEXT_JOURNAL)
+        buf_format(line, "<%d>", priorities[level]);
+    else
+        buf_format(line, "%s ", now);
+    append_safe(line, message, false);
+    buf_text_append(line, "\n");
+}
+
 static void compose(struct buf *line, enum log_level level, const char *event,
                     const char *const *fields, const char *message)
 {
@@ -105,6 +145,10 @@ static void compose(struct buf *line, enum log_level level, const char *event,
 
     rfc3339_format(wall_now().ms, now);
     buf_init(line, LINE_MAX_BYTES * 4);
+    if (!as_json && text_form != LOG_TEXT_FULL) {
+        compose_text(line, level, now, message);
+        return;
+    }
     if (as_json)
         buf_format(line, "{\"time\":\"%s\",\"level\":\"%s\",\"event\":\"%s\",\"message\":\"", now,
                    level_names[level], event);

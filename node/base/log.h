@@ -13,8 +13,19 @@
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARNING, LOG_ERROR, LOG_LEVELS };
 enum log_format { LOG_FORMAT_AUTO, LOG_FORMAT_JSON, LOG_FORMAT_TEXT, LOG_FORMATS };
 
+/* What a line of text has beside its message. */
+enum log_text {
+    LOG_TEXT_FULL,    /* time, level, event and fields */
+    LOG_TEXT_PLAIN,   /* the time */
+    LOG_TEXT_JOURNAL, /* the priority, as journald reads it (sd-daemon(3)); it has its own time */
+};
+
 /* Before threads start. */
 void log_init(enum log_format format, enum log_level lowest);
+/* The same; for messages that say all there is to say, so that people need no more. */
+void log_init_text(enum log_format format, enum log_level lowest, enum log_text text);
+/* Whether standard error leads to the journal (systemd.exec(5), $JOURNAL_STREAM). */
+bool log_to_journal(void);
 
 /* event: stable, snake_case, for programs ("store_away"). message: for people, printf-formatted. */
 void log_event(enum log_level level, const char *event, const char *format, ...) PRINTF(3, 4);

@@ -26,22 +26,12 @@ struct publishers {
 
 #define ALNUM "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
-static bool name_valid(const char *name, const char *allowed, size_t length_max)
+bool publisher_name_valid(const char *name)
 {
     size_t length = strlen(name);
 
-    return length > 0 && length <= length_max && strchr(ALNUM, name[0]) &&
-           strspn(name, allowed) == length;
-}
-
-bool publisher_name_valid(const char *name)
-{
-    return name_valid(name, ALNUM " ._-", PUBLISHER_NAME_MAX);
-}
-
-bool feature_name_valid(const char *name)
-{
-    return name_valid(name, ALNUM "._-", FEATURE_NAME_MAX);
+    return length > 0 && length <= PUBLISHER_NAME_MAX && strchr(ALNUM, name[0]) &&
+           strspn(name, ALNUM " ._-") == length;
 }
 
 /* All keys of one file. */

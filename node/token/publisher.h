@@ -18,7 +18,6 @@ size_t publishers_count(const struct publishers *publishers);
 
 /* [A-Za-z0-9][A-Za-z0-9 ._-]*, at most PUBLISHER_NAME_MAX: safe as a file name. */
 bool publisher_name_valid(const char *name);
-bool feature_name_valid(const char *name);
 
 /* Reads and verifies an entitlement for this instance. now_ms < 0: does not look at the time.
  * ERR_ENT_MALFORMED, ERR_ENT_UNTRUSTED, ERR_ENT_SIGNATURE, ERR_ENT_FOREIGN, ERR_ENT_EXPIRED,

@@ -81,6 +81,7 @@ static void print_keepers(void)
     VALUE(EVENT_LOST);
     VALUE(EVENT_DENIED);
     VALUE(KEEP_ONCE);
+    VALUE(KEEP_GRACE);
     VALUE(STOP_LEASED);
     STRUCT(change);
     MEMBER(change, size);

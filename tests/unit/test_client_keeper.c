@@ -214,6 +214,35 @@ static void without_options_it_keeps_one_seat(void **state)
     twinlease_keeper_stop(NULL, 0, NULL);
 }
 
+/* What the state folder knows is good enough while nobody can be asked, and is asked about soon. */
+static void with_grace_a_recorded_lease_needs_no_node(void **state)
+{
+    struct world *w = *state;
+    struct fake_licences *node = &w->licences[0];
+    struct diary d;
+
+    start_nodes(w, 1);
+    struct twinlease *handle = open_world(w);
+    struct twinlease_keeper *keeper = keep(handle, &d);
+    struct told first = expect(&d, TWINLEASE_EVENT_ACQUIRED);
+    assert_int_equal(twinlease_keeper_stop(keeper, TWINLEASE_STOP_LEASED, &error), TWINLEASE_OK);
+    struct twinlease_keep_options options = options_for(&d);
+    fake_licences_refuse(node, "/v1/leases/", 1, 503, "not_ready");
+    keeper = keep_with(handle, &options);
+    expect(&d, TWINLEASE_EVENT_DENIED);
+    assert_int_equal(twinlease_keeper_stop(keeper, TWINLEASE_STOP_LEASED, &error), TWINLEASE_OK);
+    options = options_for(&d);
+    options.flags = TWINLEASE_KEEP_GRACE;
+    fake_licences_refuse(node, "/v1/leases/", 1, 503, "not_ready");
+    keeper = keep_with(handle, &options);
+    assert_string_equal(expect(&d, TWINLEASE_EVENT_ACQUIRED).lease_ref, first.lease_ref);
+    assert_in_range(look(keeper).next_try_ms, 1, 3000);
+    assert_string_equal(expect(&d, TWINLEASE_EVENT_RENEWED).lease_ref, first.lease_ref);
+    stop(keeper);
+    assert_int_equal(node->grants, 1);
+    twinlease_close(handle);
+}
+
 static void stopped_with_its_lease_the_next_finds_it(void **state)
 {
     struct world *w = *state;
@@ -567,7 +596,7 @@ static void arguments_are_checked(void **state)
     options.scope_ref = "no-uuid";
     assert_keep_fails(handle, "render", &options, TWINLEASE_USAGE);
     options = (struct twinlease_keep_options)TWINLEASE_KEEP_OPTIONS_INIT;
-    options.flags = 1u << 1;
+    options.flags = 1u << 2;
     assert_keep_fails(handle, "render", &options, TWINLEASE_USAGE);
     options = (struct twinlease_keep_options)TWINLEASE_KEEP_OPTIONS_INIT;
     options.size = 3;
@@ -706,6 +735,7 @@ int main(void)
         TEST(interrupting_the_handle_leaves_keepers_alone),
         TEST(callback_may_read_but_not_stop),
         TEST(arguments_are_checked),
+        TEST(with_grace_a_recorded_lease_needs_no_node),
         TEST(what_it_was_told_is_copied),
         TEST(older_and_newer_programs_can_read),
         TEST(without_descriptors_there_is_no_keeper),

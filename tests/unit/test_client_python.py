@@ -115,7 +115,8 @@ class Layout(unittest.TestCase):
                 {prefix + one.name: one.value for one in enum},
             )
         self.assertEqual(codes, {one.name: one.value for one in twinlease.Code})
-        for name in ("STATE_REQUIRED", "ACQUIRE_ANOTHER", "ACQUIRE_GRACE", "KEEP_ONCE"):
+        flags = ("STATE_REQUIRED", "ACQUIRE_ANOTHER", "ACQUIRE_GRACE", "KEEP_ONCE", "KEEP_GRACE")
+        for name in flags:
             self.assertEqual(values[name], getattr(twinlease, f"_{name}"))
         self.assertEqual(values["STOP_LEASED"], twinlease._STOP_LEASED)
 
