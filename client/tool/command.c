@@ -2,6 +2,8 @@
 
 #include <stdio.h>
 
+#include "agent/settings.h"
+
 #define HELP_COLUMN 30
 
 /* ---- options ----------------------------------------------------------------------------- */
@@ -126,6 +128,23 @@ static const struct option set_release[] = {
     { NULL, NULL, 0, NULL, NULL },
 };
 
+static const struct option set_agent[] = {
+    { "config", "FILE", 0, NULL, "settings; /etc/twinlease/agent.conf, if it exists" },
+    { NULL, NULL, 0, NULL, NULL },
+};
+
+static const struct option set_agent_check[] = {
+    { "check", NULL, 0, NULL, "check the settings and end" },
+    { NULL, NULL, 0, NULL, NULL },
+};
+
+static const struct option set_agent_status[] = {
+    { "feature", "NAME", OPTION_REPEATS, NULL, "only this one; all if not given" },
+    { "wait", "SECONDS", 0, NULL, "for all of them to be licensed" },
+    { "status-file", "FILE", 0, NULL, "instead of the one that the settings name" },
+    { NULL, NULL, 0, NULL, NULL },
+};
+
 static const struct option set_verify[] = {
     { "lease", "FILE", 0, NULL, "the lease to verify" },
     { "state", "DIR", 0, NULL, "verify every lease of this state folder" },
@@ -154,6 +173,8 @@ SETS(acquire, set_acquire, set_machine, set_timeout, );
 SETS(run, set_run, set_machine, );
 SETS(client, set_machine, set_timeout, );
 SETS(release, set_release, set_machine, set_node, set_timeout, );
+SETS(agent, set_agent, set_agent_check, );
+SETS(agent_status, set_agent, set_agent_status, );
 SETS(verify, set_verify, );
 #undef SETS
 
@@ -284,5 +305,9 @@ void command_help(const struct command *command)
     for (const struct option *const *set = command->options; *set; set++) {
         for (const struct option *option = *set; option->name; option++)
             print_option(option);
+    }
+    if (command->run == client_agent) {
+        puts("\nSettings:");
+        agent_settings_help(stdout);
     }
 }

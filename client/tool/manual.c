@@ -1,6 +1,7 @@
 /* The man pages: the files of man/ with their lists filled in from the tables. */
 #include <stdio.h>
 
+#include "agent/settings.h"
 #include "base/embed.h"
 #include "command.h"
 
@@ -62,6 +63,10 @@ static void print_group(enum group group)
         print_roff(command->details);
         putchar('\n');
         print_options(command->options);
+        if (command->run == client_agent) {
+            puts(".PP\nSettings, in the file or in the environment:");
+            agent_settings_help_man(stdout);
+        }
     }
 }
 
