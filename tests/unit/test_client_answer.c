@@ -38,23 +38,33 @@ static void problems_become_codes(void **state)
         int status;
         const char *problem;
         enum twinlease_code code;
-        bool local;
+        const char *nature; /* local, passing, unsure */
     } cases[] = {
-        { 409, "no_free_seat", TWINLEASE_NO_SEAT, false },
-        { 409, "seats_at_peer", TWINLEASE_NO_SEAT, true },
-        { 409, "seats_pending", TWINLEASE_NO_SEAT, true },
-        { 409, "count_over_seats", TWINLEASE_REFUSED, false },
-        { 404, "scope_unknown", TWINLEASE_REFUSED, false },
-        { 404, "lease_unknown", TWINLEASE_LEASE_LOST, true },
-        { 410, "lease_ended", TWINLEASE_LEASE_LOST, false },
-        { 401, "token_expired", TWINLEASE_NOT_AUTHORISED, false },
-        { 403, "token_wrong_instance", TWINLEASE_NOT_AUTHORISED, false },
-        { 401, "auth_code_invalid", TWINLEASE_NOT_AUTHORISED, true },
-        { 503, "not_ready", TWINLEASE_NO_NODE, true },
-        { 503, "outcome_unknown", TWINLEASE_NO_NODE, true },
-        { 500, "internal", TWINLEASE_NO_NODE, true },
-        { 429, "some_limit_of_tomorrow", TWINLEASE_NO_NODE, true },
-        { 400, "something_of_tomorrow", TWINLEASE_REFUSED, false },
+        { 409, "no_free_seat", TWINLEASE_NO_SEAT, "---" },
+        { 409, "seats_at_peer", TWINLEASE_NO_SEAT, "l--" },
+        { 409, "seats_pending", TWINLEASE_NO_SEAT, "l--" },
+        { 409, "count_over_seats", TWINLEASE_REFUSED, "---" },
+        { 404, "scope_unknown", TWINLEASE_REFUSED, "---" },
+        { 404, "lease_unknown", TWINLEASE_LEASE_LOST, "l--" },
+        { 410, "lease_ended", TWINLEASE_LEASE_LOST, "---" },
+        { 401, "token_expired", TWINLEASE_NOT_AUTHORISED, "---" },
+        { 403, "token_wrong_instance", TWINLEASE_NOT_AUTHORISED, "---" },
+        { 401, "auth_code_invalid", TWINLEASE_NOT_AUTHORISED, "lp-" },
+        { 409, "origin_exists", TWINLEASE_REFUSED, "lp-" },
+        { 503, "not_ready", TWINLEASE_NO_NODE, "lp-" },
+        { 503, "overloaded", TWINLEASE_NO_NODE, "lp-" },
+        { 503, "primary_away", TWINLEASE_NO_NODE, "lp-" },
+        { 503, "ask_other_node", TWINLEASE_NO_NODE, "lp-" },
+        { 503, "node_unfilled", TWINLEASE_NO_NODE, "lp-" },
+        { 503, "node_drained", TWINLEASE_NO_NODE, "lp-" },
+        { 503, "history_lost", TWINLEASE_NO_NODE, "lp-" },
+        { 503, "store_away", TWINLEASE_NO_NODE, "lpu" },
+        { 503, "outcome_unknown", TWINLEASE_NO_NODE, "lpu" },
+        { 503, "deadline", TWINLEASE_NO_NODE, "lpu" },
+        { 500, "internal", TWINLEASE_NO_NODE, "l-u" },
+        { 503, "node_retired", TWINLEASE_NO_NODE, "l--" },
+        { 429, "some_limit_of_tomorrow", TWINLEASE_NO_NODE, "lp-" },
+        { 400, "something_of_tomorrow", TWINLEASE_REFUSED, "---" },
     };
 
     (void)state;
@@ -70,7 +80,9 @@ static void problems_become_codes(void **state)
         assert_string_equal(error.problem, cases[i].problem);
         assert_string_equal(error.request_id, "id-1");
         assert_string_equal(error.message, "T (D)");
-        assert_int_equal(answer_is_local(&error), cases[i].local);
+        assert_int_equal(answer_is_local(&error), cases[i].nature[0] == 'l');
+        assert_int_equal(answer_is_passing(&error), cases[i].nature[1] == 'p');
+        assert_int_equal(answer_is_unsure(&error), cases[i].nature[2] == 'u');
     }
 }
 
@@ -149,6 +161,7 @@ static void strangers(void **state)
         assert_null(json);
         assert_non_null(strstr(error.message, "https://node"));
         assert_true(answer_is_local(&error));
+        assert_true(answer_is_unsure(&error)); /* whoever it was may have handed it on */
     }
 }
 
