@@ -52,12 +52,11 @@ void keeper_plan_init(struct keeper_plan *plan, bool once, int64_t now_ms)
 static enum twinlease_event tell(struct keeper_plan *plan, enum twinlease_event event,
                                  const struct twinlease_error *error)
 {
-    struct keeper_cause cause = { .event = event, .code = error->code };
+    struct keeper_cause cause = { .code = error->code };
 
-    memcpy(cause.problem, error->problem, sizeof cause.problem);
-    if (plan->told.event == event && plan->told.code == error->code &&
-        strcmp(plan->told.problem, error->problem) == 0)
+    if (plan->told.code == error->code && strcmp(plan->told.problem, error->problem) == 0)
         return 0;
+    memcpy(cause.problem, error->problem, sizeof cause.problem);
     plan->told = cause;
     return event;
 }
@@ -74,7 +73,7 @@ static enum twinlease_event hold(struct keeper_plan *plan, const struct keeper_n
     plan->ends_ms = news->ends_ms;
     plan->next_ms = news->now_ms + most(wait_ms, 0);
     plan->failures = 0;
-    plan->told = (struct keeper_cause){ .event = 0 };
+    plan->told = (struct keeper_cause){ .code = TWINLEASE_OK };
     return held ? TWINLEASE_EVENT_RENEWED : TWINLEASE_EVENT_ACQUIRED;
 }
 
@@ -95,7 +94,7 @@ static enum twinlease_event lose(struct keeper_plan *plan, int64_t again_ms)
     plan->phase = plan->once ? KEEPER_OVER : KEEPER_SEEKING;
     plan->next_ms = again_ms;
     plan->failures = 0;
-    plan->told = (struct keeper_cause){ .event = 0 };
+    plan->told = (struct keeper_cause){ .code = TWINLEASE_OK };
     return TWINLEASE_EVENT_LOST;
 }
 

@@ -30,10 +30,9 @@ enum keeper_phase {
     KEEPER_OVER /* had one, and does not want another */
 };
 
-/* What was told of last, so that it is told once. */
+/* Of what was told last, so that it is told once. */
 struct keeper_cause {
-    enum twinlease_event event; /* 0: nothing */
-    enum twinlease_code code;
+    enum twinlease_code code; /* OK: nothing was told since a lease was acquired, renewed or lost */
     char problem[sizeof((struct twinlease_error *)NULL)->problem];
 };
 

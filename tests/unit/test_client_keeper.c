@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "alarm.h"
 #include "base/clock.h"
 #include "client_world.h"
 
@@ -287,6 +289,33 @@ static void lease_brought_along_becomes_the_keepers(void **state)
     stop(keeper);
     assert_int_equal(node->grants, 2);
     assert_int_equal(node->releases, 1);
+    twinlease_close(handle);
+}
+
+/* A lease that no node has confirmed since it was found is not left so for a quarter of an hour. */
+static void unconfirmed_lease_is_renewed_first(void **state)
+{
+    struct twinlease_acquire_options wish = TWINLEASE_ACQUIRE_OPTIONS_INIT;
+    struct world *w = *state;
+    struct fake_licences *node = &w->licences[0];
+    struct twinlease_lease *lease = NULL;
+    struct diary d;
+
+    start_nodes(w, 1);
+    struct twinlease *handle = open_world(w);
+    twinlease_lease_free(acquire(handle));
+    spoil(node, "/v1/leases", 1000, FAKE_CLOSE);
+    wish.flags = TWINLEASE_ACQUIRE_GRACE;
+    assert_int_equal(twinlease_acquire(handle, "render", &wish, &lease, &error), TWINLEASE_OK);
+    assert_int_equal(twinlease_lease_unconfirmed(lease), 1);
+    struct twinlease_keep_options options = options_for(&d);
+    options.lease = lease;
+    struct twinlease_keeper *keeper = keep_with(handle, &options);
+    expect(&d, TWINLEASE_EVENT_TROUBLE);
+    spoil(node, "/v1/leases", 0, FAKE_CLOSE);
+    expect(&d, TWINLEASE_EVENT_RENEWED);
+    stop(keeper);
+    assert_int_equal(node->grants, 1);
     twinlease_close(handle);
 }
 
@@ -701,6 +730,67 @@ static void without_descriptors_there_is_no_keeper(void **state)
     twinlease_close(handle);
 }
 
+/* The linker makes it of every call in the library (--wrap). */
+static int failure_to_start;
+int __real_pthread_create(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+int __wrap_pthread_create(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                          void *(*start)(void *), void *context)
+{
+    if (failure_to_start)
+        return failure_to_start;
+    return __real_pthread_create(thread, attributes, start, context);
+}
+
+static void without_a_thread_there_is_no_keeper(void **state)
+{
+    struct world *w = *state;
+    sigset_t mine;
+
+    start_nodes(w, 1);
+    struct twinlease *handle = open_world(w);
+    struct twinlease_lease *lease = acquire(handle);
+    struct twinlease_keep_options options = TWINLEASE_KEEP_OPTIONS_INIT;
+    options.lease = lease;
+    failure_to_start = EAGAIN;
+    assert_keep_fails(handle, "render", &options, TWINLEASE_ERROR);
+    failure_to_start = 0;
+    pthread_sigmask(SIG_SETMASK, NULL, &mine);
+    assert_int_equal(sigismember(&mine, SIGTERM), 0);
+    assert_int_equal(twinlease_release(handle, lease, &error),
+                     TWINLEASE_OK); /* still the caller's */
+    twinlease_lease_free(lease);
+    twinlease_close(handle);
+}
+
+/* ---- alarms ------------------------------------------------------------------------------ */
+
+static void alarm_goes_off_at_its_time_or_when_stopped(void **state)
+{
+    struct alarm alarm;
+
+    (void)state;
+    assert_true(alarm_init(&alarm));
+    assert_false(cancel_raised(&alarm.any)); /* never set: never */
+    alarm_set(&alarm, (struct boot){ 0 });
+    alarm_wait(&alarm); /* passed long ago */
+    assert_true(cancel_raised(&alarm.any));
+    alarm_set(&alarm, (struct boot){ -1 });
+    assert_false(cancel_raised(&alarm.any));
+    struct boot at = { boot_now().ms + 50 };
+    alarm_set(&alarm, at);
+    assert_true(!cancel_raised(&alarm.any) || boot_now().ms >= at.ms);
+    alarm_wait(&alarm);
+    assert_true(boot_now().ms >= at.ms);
+    alarm_set(&alarm, (struct boot){ at.ms + DAY_MS * 36500 });
+    assert_false(cancel_raised(&alarm.any));
+    cancel_raise(&alarm.stop);
+    alarm_wait(&alarm);
+    assert_true(cancel_raised(&alarm.any));
+    alarm_fini(&alarm);
+    alarm_fini(&alarm);
+}
+
 static void events_have_names(void **state)
 {
     (void)state;
@@ -722,6 +812,7 @@ int main(void)
         TEST(without_options_it_keeps_one_seat),
         TEST(stopped_with_its_lease_the_next_finds_it),
         TEST(lease_brought_along_becomes_the_keepers),
+        TEST(unconfirmed_lease_is_renewed_first),
         TEST(several_keep_one_each),
         TEST(node_that_comes_back_in_time_costs_nothing),
         TEST(node_that_stays_away_costs_the_lease),
@@ -739,6 +830,8 @@ int main(void)
         TEST(what_it_was_told_is_copied),
         TEST(older_and_newer_programs_can_read),
         TEST(without_descriptors_there_is_no_keeper),
+        TEST(without_a_thread_there_is_no_keeper),
+        cmocka_unit_test(alarm_goes_off_at_its_time_or_when_stopped),
         cmocka_unit_test(events_have_names),
     };
 

@@ -227,6 +227,20 @@ static void tries_that_hang_leave_time_for_others(void **state)
     }
 }
 
+static void after_a_loss_pauses_begin_small(void **state)
+{
+    int64_t last_try_ms = 0;
+    struct world w;
+
+    (void)state;
+    begin_renewing(&w, HOUR_MS);
+    fail_to_the_end(&w, &last_try_ms);
+    fail_with(&w, TWINLEASE_NO_NODE, "");
+    assert_int_equal(w.orders.event,
+                     TWINLEASE_EVENT_DENIED); /* the cause is not new, the event is */
+    assert_in_range(w.orders.until_ms - w.now_ms, 750, 1250);
+}
+
 static void trouble_is_over_when_a_renewal_succeeds(void **state)
 {
     struct world w;
@@ -438,7 +452,7 @@ static void endless_failure_overflows_nothing(void **state)
         w.plan.failures += i == 500 ? UINT32_MAX - 600 : 0;
         w.random = UINT32_MAX;
         fail_with(&w, TWINLEASE_NO_NODE, "");
-        assert_in_range(w.orders.until_ms - w.now_ms, 750, 37500);
+        assert_in_range(w.orders.until_ms - w.now_ms, i < 6 ? 750 : 22500, 37500);
         wait_out(&w);
     }
 }
@@ -566,6 +580,7 @@ int main(void)
         cmocka_unit_test(renewals_go_on_and_on),
         cmocka_unit_test(failed_renewals_come_denser_to_the_end),
         cmocka_unit_test(tries_that_hang_leave_time_for_others),
+        cmocka_unit_test(after_a_loss_pauses_begin_small),
         cmocka_unit_test(trouble_is_over_when_a_renewal_succeeds),
         cmocka_unit_test(each_cause_is_told_once),
         cmocka_unit_test(lost_lease_is_replaced_once_it_is_over),
