@@ -52,6 +52,18 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def two_ports():
+    """A free port whose next one is free, too."""
+    while True:
+        port = free_port()
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port + 1))
+                return port
+            except (OSError, OverflowError):
+                continue
+
+
 class Node:
     """One node with its own database and folder. The environment holds only what is said here:
     nothing leaks in from the caller's."""

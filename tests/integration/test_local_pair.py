@@ -12,7 +12,7 @@ import pytest
 
 import jose
 from cluster import ROOT
-from node import NODE, free_port
+from node import NODE, two_ports
 from waiting import wait_until
 from test_tour import blocks
 
@@ -34,18 +34,6 @@ def pair():
     local_pair(folder, "down", "--purge")
     assert processes_of(folder) == []
     assert not os.path.exists(folder)
-
-
-def two_ports():
-    """A free port whose next one is free, too."""
-    while True:
-        port = free_port()
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port + 1))
-                return port
-            except (OSError, OverflowError):
-                continue
 
 
 def local_pair(folder, *arguments, code=0):
