@@ -28,6 +28,21 @@ struct told {
     int64_t next_try_ms;
 };
 
+/* By which the wall clock of the thread that told last is off. The linker makes it of every call in
+ * the library and in the fake nodes (--wrap). */
+static _Atomic int64_t step_ms;
+static _Atomic pthread_t stepping;
+struct wall __real_wall_now(void);
+struct wall __wrap_wall_now(void);
+struct wall __wrap_wall_now(void)
+{
+    struct wall now = __real_wall_now();
+
+    if (pthread_equal(pthread_self(), stepping))
+        now.ms += step_ms;
+    return now;
+}
+
 /* What a keeper has told. */
 struct diary {
     pthread_mutex_t lock;
@@ -56,6 +71,7 @@ static void note(void *context, const struct twinlease_change *change)
 {
     struct diary *d = context;
 
+    stepping = pthread_self();
     pthread_mutex_lock(&d->lock);
     assert_true(d->count < EVENTS_MAX);
     assert_int_equal(change->size, sizeof *change);
@@ -316,6 +332,32 @@ static void unconfirmed_lease_is_renewed_first(void **state)
     expect(&d, TWINLEASE_EVENT_RENEWED);
     stop(keeper);
     assert_int_equal(node->grants, 1);
+    twinlease_close(handle);
+}
+
+static void steps_of_the_wall_clock_change_nothing(void **state)
+{
+    struct world *w = *state;
+    struct diary d;
+
+    start_nodes(w, 1);
+    w->licences[0].renew_after = 0.1;
+    struct twinlease *handle = open_world(w);
+    struct twinlease_keeper *keeper = keep(handle, &d);
+    expect(&d, TWINLEASE_EVENT_ACQUIRED);
+    step_ms = 3650 * DAY_MS;
+    expect(&d, TWINLEASE_EVENT_RENEWED);
+    assert_in_range(look(keeper).expires_in_ms, 3590000, 3600000);
+    step_ms = -3650 * DAY_MS;
+    fake_licences_refuse(&w->licences[0], "/v1/leases/", 1, 404, "lease_unknown");
+    assert_int_equal(expect(&d, TWINLEASE_EVENT_LOST).next_try_ms, 0);
+    expect(&d, TWINLEASE_EVENT_ACQUIRED);
+    assert_in_range(look(keeper).expires_in_ms, 3590000, 3600000);
+    assert_in_range(look(keeper).next_try_ms, 0, 1000);
+    stop(keeper);
+    assert_non_null(strstr(w->warning, "clock")); /* the step was seen, and is told of */
+    assert_int_equal(w->licences[0].grants, 2);
+    step_ms = 0;
     twinlease_close(handle);
 }
 
@@ -813,6 +855,7 @@ int main(void)
         TEST(stopped_with_its_lease_the_next_finds_it),
         TEST(lease_brought_along_becomes_the_keepers),
         TEST(unconfirmed_lease_is_renewed_first),
+        TEST(steps_of_the_wall_clock_change_nothing),
         TEST(several_keep_one_each),
         TEST(node_that_comes_back_in_time_costs_nothing),
         TEST(node_that_stays_away_costs_the_lease),
