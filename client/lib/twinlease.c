@@ -9,7 +9,7 @@
 #include "options.h"
 
 #define CONNECT_MS  1000
-#define ATTEMPT_MS  2000
+#define ATTEMPT_MS  1500
 #define DEADLINE_MS 10000
 #define RETRY_MS    3000
 #define WAIT_MAX_MS 3600000
