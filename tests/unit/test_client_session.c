@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -593,6 +594,36 @@ static void lease_does_not_mind_a_clock_that_is_a_day_off(void **state)
     }
 }
 
+/* Descriptors run out in the middle of a call: it fails, and says so, and the next one works. */
+static void no_descriptor_is_left(void **state)
+{
+    struct world *w = *state;
+    struct twinlease_options options = options_of(w);
+    struct rlimit before, none;
+
+    start_nodes(w, 1);
+    options.deadline_ms = IMPATIENT_MS; /* the node has no descriptors either, and is silent */
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    for (unsigned spare = 0; spare < 12; spare++) {
+        struct twinlease *handle = open_with(&options);
+        struct twinlease_lease *lease = NULL;
+        int next = dup(STDERR_FILENO); /* the lowest that is free */
+        close(next);
+        none = (struct rlimit){ (rlim_t)next + spare, before.rlim_max };
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+        enum twinlease_code code = twinlease_acquire(handle, "render", NULL, &lease, &error);
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+        assert_true(code == TWINLEASE_OK || strlen(error.message) > 10);
+        twinlease_lease_free(lease);
+        twinlease_close(handle);
+        handle = open_world(w);
+        lease = acquire(handle);
+        assert_int_equal(twinlease_release(handle, lease, &error), TWINLEASE_OK);
+        twinlease_lease_free(lease);
+        twinlease_close(handle);
+    }
+}
+
 /* ---- several nodes --------------------------------------------------------------------------- */
 
 static void next_node_is_asked_and_remembered(void **state)
@@ -799,6 +830,24 @@ static void reload_leads_to_the_new_nodes(void **state)
     twinlease_close(handle);
 }
 
+/* What is known of a node that stays is not forgotten. */
+static void reload_remembers_who_answered(void **state)
+{
+    struct world *w = *state;
+
+    start_nodes(w, 3);
+    struct twinlease *handle = open_world(w);
+    fake_licences_refuse(&w->licences[0], "/v1/origins", 1, 503, "not_ready");
+    struct twinlease_lease *lease = acquire(handle); /* by node 1 */
+    const char *urls[] = { fake_node_url(w->nodes[2]), fake_node_url(w->nodes[1]) };
+    write_tok(w, urls, 2, fake_identity_pem(w->identity), wall_now().ms + DAY_MS);
+    assert_int_equal(twinlease_reload(handle, &error), TWINLEASE_OK);
+    assert_int_equal(twinlease_renew(handle, lease, &error), TWINLEASE_OK);
+    assert_int_equal(w->licences[1].renewals, 1);
+    twinlease_lease_free(lease);
+    twinlease_close(handle);
+}
+
 static void assert_reload_fails(struct world *w, struct twinlease *handle, enum twinlease_code code)
 {
     struct twinlease_lease *lease = NULL;
@@ -941,6 +990,7 @@ int main(void)
         TEST(wrong_authority_is_never_talked_to),
         TEST(certificate_out_of_date_points_to_the_clock),
         TEST(lease_does_not_mind_a_clock_that_is_a_day_off),
+        TEST(no_descriptor_is_left),
         TEST(next_node_is_asked_and_remembered),
         TEST(silent_node_costs_one_attempt),
         TEST(unknown_here_is_not_lost),
@@ -949,6 +999,7 @@ int main(void)
         TEST(expired_token_serves_who_has_enrolled),
         TEST(pinned_instance_key),
         TEST(reload_leads_to_the_new_nodes),
+        TEST(reload_remembers_who_answered),
         TEST(reload_of_what_cannot_be_used_changes_nothing),
         TEST(reload_during_a_call),
         TEST(older_options_are_taken),
