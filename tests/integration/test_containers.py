@@ -33,6 +33,13 @@ def test_entrypoint():
 
 
 @needs_root
+@release_build_only
+def test_sidecar():
+    last = run_example("container-sidecar")
+    assert re.search(r"gives it back within \d+ ms", last), last
+
+
+@needs_root
 def test_a_machine_without_containers_is_told_from_a_failure(tmp_path):
     """Both programs are there and do not work, as in a container without the rights for more."""
     for name in ("docker", "dockerd"):

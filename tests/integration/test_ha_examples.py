@@ -25,6 +25,7 @@ def may_make_namespaces():
 def test_none_is_missing():
     assert NAMES == [
         "container-entrypoint",
+        "container-sidecar",
         "cut-the-wire",
         "drain-for-maintenance",
         "kill-a-node",
@@ -45,7 +46,7 @@ def test_example(name):
 
 @release_build_only
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who is not")
-@pytest.mark.parametrize("name", ["container-entrypoint", "cut-the-wire"])
+@pytest.mark.parametrize("name", ["container-entrypoint", "container-sidecar", "cut-the-wire"])
 def test_what_needs_root_says_so(name):
     done = subprocess.run(
         ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups",
