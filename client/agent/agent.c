@@ -403,6 +403,7 @@ static void run(struct agent *agent)
     agent_leases_settle(agent);
     want_seats(agent);
     step_seats(agent);
+    agent_remember(agent);
     agent_publish(agent);
     while (!agent->stopping || !stop_is_over(agent))
         turn(agent);
@@ -420,6 +421,7 @@ static void end(struct agent *agent)
     mem_free(agent->seats);
     mem_free(agent->recorded);
     agent_published_free(agent);
+    agent_status_fini(&agent->earlier);
     if (agent->desk_made)
         desk_fini(&agent->desk);
     twinlease_close(agent->handle);

@@ -18,6 +18,7 @@ struct agent {
     /* what has been published */
     struct published *published; /* one for each feature that has, or had, a proof */
     size_t published_count;
+    struct agent_status earlier; /* of an earlier run, what it held; zeroed: nothing */
     struct boot status_written;
     char notified[200];    /* the last STATUS= */
     char *recorded;        /* text of the file of leases, as written last; NULL: never */
@@ -34,6 +35,8 @@ struct agent {
 
 /* ---- agent_publish.c: what others see ---------------------------------------------------- */
 
+/* Reads the status file that an earlier run has left: before the first publication. */
+void agent_remember(struct agent *agent);
 /* Proofs, status file, the file of leases, systemd. Cheap if nothing has changed. */
 void agent_publish(struct agent *agent);
 /* Takes the proofs and the status file away: nothing is held any more. */

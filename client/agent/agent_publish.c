@@ -92,12 +92,54 @@ static void write_status(struct agent *agent, const struct agent_status *status)
         complain(agent, &diag);
 }
 
+void agent_remember(struct agent *agent)
+{
+    AUTO(buf_fini) struct buf text = { .max = STATUS_FILE_MAX };
+    struct agent_status *earlier = &agent->earlier;
+    struct diag diag;
+
+    if (file_read(agent->settings->status_file, FILE_PUBLIC, &text, &diag) == ERR_OK &&
+        agent_status_parse(buf_text(&text), text.length, earlier, &diag) == ERR_OK &&
+        (strcmp(earlier->boot_id, agent->boot_id) != 0 ||
+         strcmp(earlier->instance_ref, twinlease_instance_ref(agent->handle)) != 0))
+        agent_status_fini(earlier);
+}
+
+static bool is_for(const struct agent_feature *then, const struct wanted *wanted)
+{
+    return strcmp(then->wanted.feature, wanted->feature) == 0 &&
+           then->wanted.count == wanted->count &&
+           (!*wanted->scope_ref || strcmp(then->scope_ref, wanted->scope_ref) == 0);
+}
+
+/* A start is no loss: until it is known how a feature stands, it stands as an earlier run has left
+ * it. After that, never again. */
+static void recall(struct agent *agent, struct agent_feature *now)
+{
+    struct agent_status *earlier = &agent->earlier;
+    bool known = now->held || now->code != TWINLEASE_OK;
+
+    for (size_t i = 0; i < earlier->feature_count; i++) {
+        struct agent_feature *then = &earlier->features[i];
+        if (strcmp(then->wanted.feature, now->wanted.feature) != 0)
+            continue;
+        if (known || !is_for(then, &now->wanted))
+            then->held = false;
+        else if (then->held && boot_now().ms < then->ends.ms)
+            *now = *then;
+    }
+}
+
 static void read_seats(struct agent *agent, struct agent_status *status)
 {
     status->features = mem_calloc(agent->seat_count + 1, sizeof *status->features);
     for (size_t i = 0; i < agent->seat_count; i++) {
-        if (seat_wanted(agent->seats[i]))
-            seat_read(agent->seats[i], &status->features[status->feature_count++]);
+        struct agent_feature *now = &status->features[status->feature_count];
+        if (!seat_wanted(agent->seats[i]))
+            continue;
+        seat_read(agent->seats[i], now);
+        recall(agent, now);
+        status->feature_count++;
     }
 }
 

@@ -170,6 +170,31 @@ def test_it_is_killed(agent, node):
         assert [one["lease_ref"] for one in held(node)] == [first]
 
 
+def test_a_start_is_no_loss(make_agent, node, with_seats):
+    """Until a node has answered, the status is what the killed agent has left of it: programs that
+    ask in between go on, and no longer than the lease."""
+    with_seats(1)
+    agent = make_agent(node, LEASE_SECONDS=3).start()
+    first = agent.lease_ref()
+    agent.kill()
+    node.signal(signal.SIGSTOP)
+    try:
+        agent.spawn()
+        wait_until(
+            lambda: json.loads(agent.status_file.read_text())["pid"] == agent.process.pid,
+            SECONDS,
+            "the new agent's status file",
+        )
+        code, document, _ = agent.status()
+        (feature,) = document["feature_list"]
+        assert code == OK and agent.lease_ref() == first, feature
+        wait_until(lambda: agent.status_code() != OK, SECONDS, "the end of the lease")
+    finally:
+        node.signal(signal.SIGCONT)
+    agent.wait_licensed()
+    assert len(held(node)) == 1
+
+
 def test_it_stands_still_for_longer_than_its_lease(make_agent, node, with_seats):
     with_seats(1)
     agent = make_agent(node, LEASE_SECONDS=3).start()
