@@ -619,7 +619,8 @@ def test_nobody_else_holds_the_programs_pipes(runs, feature):
     script = "exec <&- >&-; while [ ! -e go ]; do sleep 0.05; done"
     run = runs.start(feature, "sh", "-c", script)
     run.wait("started")
-    assert run.process.stdout.read() == b""
+    ready, _, _ = select.select([run.process.stdout], [], [], SECONDS)
+    assert ready and run.process.stdout.read() == b"", "the end of its output"
 
     def nobody_reads():
         _, writable, _ = select.select([], [run.process.stdin], [], 0)
