@@ -142,8 +142,15 @@ int child_report(struct child *child)
 
 void child_signal(const struct child *child, int number)
 {
-    if (child->pid && !child->gone)
-        kill(child->own_group ? -child->pid : child->pid, number);
+    if (child->own_group)
+        kill(-child->pid, number);
+    else if (child->pid && !child->gone)
+        kill(child->pid, number);
+}
+
+bool child_has_group(const struct child *child)
+{
+    return child->own_group && kill(-child->pid, 0) == 0;
 }
 
 void child_reap(struct child *child)

@@ -43,8 +43,10 @@ bool child_fork(const struct child_plan *plan, struct child *out) MUST_USE;
 bool child_go(struct child *child, const char *const *variables) MUST_USE;
 /* The report, once report_fd is readable: 0, the program runs; else errno of execvp(3). */
 int child_report(struct child *child);
-/* To the program or, if it leads one, its group; nothing once it has gone. */
+/* To the program or, if it leads one, its group, of which members may be left when it has gone. */
 void child_signal(const struct child *child, int number);
+/* Has the group that it leads any member, itself included? */
+bool child_has_group(const struct child *child);
 /* Takes the ends of processes that are ours: the child, and in a container orphans too. */
 void child_reap(struct child *child);
 /* Its exit code as a shell has it: 128+n if it died of signal n. */

@@ -37,6 +37,7 @@
 #define WAIT_SECONDS_MAX   (366 * 86400) /* as the library has it */
 #define KILL_AFTER_SECONDS 10
 #define KILL_AFTER_MAX     86400
+#define GROUP_POLL_MS      20
 #define VARIABLES          3
 #define VARIABLE_SIZE      120
 
@@ -477,6 +478,16 @@ static void supervise(struct run *run)
         take_report(run);
 }
 
+/* Told to end, the program has; what it had started itself has as long as it would have had. */
+static void end_group(struct run *run)
+{
+    while (run->watch.state == WATCH_ENDING && child_has_group(&run->child)) {
+        wait_ms(GROUP_POLL_MS); /* nothing tells when a group is empty */
+        child_reap(&run->child);
+        act(run, watch_tick(&run->watch, boot_now()));
+    }
+}
+
 /* ---- the end ----------------------------------------------------------------------------- */
 
 static void tell_end(struct run *run)
@@ -544,6 +555,7 @@ enum twinlease_code client_run(const struct args *args, struct output *out,
         (code = take_seat(&run, error)) == TWINLEASE_OK &&
         (code = start_program(&run, error)) == TWINLEASE_OK) {
         supervise(&run);
+        end_group(&run);
         if (!run.exec_errno)
             tell_end(&run);
     }
