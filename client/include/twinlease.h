@@ -375,8 +375,8 @@ enum {
                                        finds the lease in the state folder */
 };
 /* Ends whatever the keeper is about, gives its seat back, and frees it, in any case. Bounded by the
- * handle's deadline. Takes NULL. What failed was the release: the seat comes back when the lease
- * expires. */
+ * handle's deadline, once a callback under way has returned. Takes NULL. What failed was the
+ * release: the seat comes back when the lease expires. */
 TWINLEASE_API enum twinlease_code twinlease_keeper_stop(struct twinlease_keeper *keeper,
                                                         unsigned flags,
                                                         struct twinlease_error *error);

@@ -518,6 +518,19 @@ def test_a_keeper_leaves_a_revoked_seat_to_others(programs, node, with_seats):
     assert active(node) == [program("keeper.read().lease_ref")] != [ref]
 
 
+def test_a_keeper_of_a_deleted_machine_enrols_again(programs, node, with_seats):
+    with_seats(1)
+    program = programs(node)
+    ref = start_keeper(program, "duration=20")
+    old = program("changes[0].lease.origin_ref")
+    expect(node.delete(f"/-/origins/{old}"), 204)
+    wait_told(program, "LOST")
+    assert program("changes[-1].next_try") >= 5
+    wait_told(program, "ACQUIRED", 2)
+    assert active(node) == [program("keeper.read().lease_ref")] != [ref]
+    assert [one["origin_ref"] for one in node.origins()] != [old]
+
+
 def test_a_stopped_process_knows_when_it_goes_on(programs, node, with_seats):
     with_seats(1)
     program = programs(node)
