@@ -23,7 +23,7 @@ struct transport {
     pthread_mutex_t lock; /* guards idle */
     struct line idle[TRANSPORT_IDLE_MAX];
     size_t idle_count;
-    CURLSH *share; /* TLS sessions and addresses, of all lines */
+    CURLSH *share; /* addresses, of all lines */
     pthread_mutex_t share_locks[CURL_LOCK_DATA_LAST];
     char *ca_pem; /* NULL: the system's */
 };
@@ -69,6 +69,8 @@ static void unlock_share(CURL *curl, curl_lock_data what, void *context)
     must(pthread_mutex_unlock(&t->share_locks[what]) == 0);
 }
 
+/* Not the TLS sessions: OpenSSL does not promise that two threads may resume one at the same time,
+ * and ThreadSanitizer objects. Each line keeps its own. */
 #define SHARE(option, value) must(curl_share_setopt(t->share, option, value) == CURLSHE_OK)
 
 static void share_init(struct transport *t)
@@ -80,7 +82,6 @@ static void share_init(struct transport *t)
     SHARE(CURLSHOPT_LOCKFUNC, lock_share);
     SHARE(CURLSHOPT_UNLOCKFUNC, unlock_share);
     SHARE(CURLSHOPT_USERDATA, t);
-    SHARE(CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
     SHARE(CURLSHOPT_SHARE, CURL_LOCK_DATA_DNS);
 }
 

@@ -3,8 +3,8 @@
  * Trust: certificates are always verified, for their host name too: against the given authority
  * alone, or, without one, against those of the system. TLS 1.2 at least, HTTP/1.1, no redirects,
  * and no proxy: nodes stand in the same network, and what the environment says about proxies is
- * meant for other traffic. Connections are kept and used again; TLS sessions and addresses are
- * shared among all threads of a transport, so that a connection made anew costs little. */
+ * meant for other traffic. Connections are kept and used again, each with the TLS sessions that
+ * it had, so that one made anew costs little; addresses are shared by all threads. */
 #pragma once
 
 #include "answer.h"

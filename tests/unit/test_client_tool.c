@@ -676,10 +676,12 @@ static void read_until(int fd, const char *text, char *out, size_t size)
 static void deny(struct world *w, int times)
 {
     fake_licences_refuse(&w->licences, "/v1/leases", times, 409, NULL);
+    pthread_mutex_lock(&w->licences.lock);
     w->licences.content_type = "application/problem+json";
     w->licences.body = "{\"title\":\"Every seat is leased\",\"code\":\"no_free_seat\","
                        "\"feature\":\"render\",\"seats\":3,\"used\":3,"
                        "\"next_expected\":\"2126-01-01T00:00:00.000Z\"}";
+    pthread_mutex_unlock(&w->licences.lock);
 }
 
 #define WAITING                                                                                    \
