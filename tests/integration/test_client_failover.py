@@ -28,8 +28,9 @@ LIMIT_SECONDS = 600  # for a hang
 def client_failover(*arguments):
     return subprocess.run(
         [SCRIPT, *arguments],
-        env={**os.environ, **sanitizer_environment(), "TWINLEASE_NODE": NODE,
-             "TWINLEASE_TOOL": TOOL, "TWINLEASE_CLIENTS": CLIENTS},
+        env={**os.environ, **sanitizer_environment(), "TWINLEASE_NODE": os.path.abspath(NODE),
+             "TWINLEASE_TOOL": os.path.abspath(TOOL),
+             "TWINLEASE_CLIENTS": os.path.abspath(CLIENTS)},
         text=True,
         stdin=subprocess.DEVNULL,
         capture_output=True,

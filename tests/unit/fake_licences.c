@@ -100,7 +100,7 @@ static void answer_grant(struct fake_licences *l, const char *body, struct buf *
             l->grants--; /* the same lease again */
     }
     l->grants++;
-    must(l->seen_count < 64);
+    must(l->seen_count < FAKE_GRANTS_MAX);
     memcpy(l->seen[l->seen_count++], l->last_lease, sizeof l->last_lease);
     buf_text_append(out, "{\"lease_result_list\":[");
     append_lease(l, ref, count && count[8] > '1' ? "2" : "1", out);

@@ -8,6 +8,8 @@
 
 #include "fake_node.h"
 
+#define FAKE_GRANTS_MAX 256
+
 struct fake_licences {
     pthread_mutex_t lock;
     int enrols, codes, tokens, grants, renewals, releases, lists, others;
@@ -26,7 +28,7 @@ struct fake_licences {
     int64_t token_lives_ms; /* of auth tokens; 0: a day */
     double lease_lives;     /* seconds */
     double renew_after;     /* 0: a quarter of that */
-    char seen[64][37];      /* references granted */
+    char seen[FAKE_GRANTS_MAX][37]; /* references granted */
     size_t seen_count;
 };
 
