@@ -28,7 +28,7 @@ packages_test=(
     python3 python3-pytest python3-pytest-xdist python3-requests python3-psycopg2
     python3-jwt python3-jwcrypto python3-cryptography python3-jsonschema openapi-specification
     python3-yaml g++ jose wrk shellcheck iproute2 zsh bash-completion
-    man-db groff-base mandoc systemd
+    man-db groff-base mandoc systemd valgrind
 )
 
 # For tests/lib/openapi-lint, unless there is an npm already: other sources' nodejs brings its own.
