@@ -30,7 +30,9 @@ static bool answer_question(int argc, char *const *argv, struct twinlease_error 
         printf("twinlease %s\n", twinlease_version());
     } else if (strcmp(word, "--man") == 0) {
         if (!manual_print(argc > 1 ? argv[1] : "twinlease.1"))
-            fault_set(error, TWINLEASE_USAGE, "there is no page %.60s: twinlease.1, libtwinlease.3",
+            fault_set(error, TWINLEASE_USAGE,
+                      "there is no page %.60s: twinlease.1, libtwinlease.3, "
+                      "twinlease-agent.conf.5",
                       argv[1]);
     } else if (strcmp(word, "--completion") == 0) {
         if (!completion_print(argc > 1 ? argv[1] : ""))

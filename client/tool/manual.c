@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "agent/settings.h"
+#include "agent/settings.h"
 #include "base/embed.h"
 #include "command.h"
 
@@ -153,6 +154,11 @@ static void print_functions(void)
     }
 }
 
+static void print_settings(void)
+{
+    agent_settings_help_man(stdout);
+}
+
 static void print_version(void)
 {
     printf("%s", twinlease_version());
@@ -165,6 +171,7 @@ static const struct place {
     { "@VERSION@", print_version },       { "@COMMANDS@\n", print_commands },
     { "@CODES@\n", print_codes },         { "@CONSTANTS@\n", print_constants },
     { "@VARIABLES@\n", print_variables }, { "@FUNCTIONS@\n", print_functions },
+    { "@SETTINGS@\n", print_settings },
 };
 
 static const struct place *place_at(const char *at, const char *end)

@@ -195,7 +195,7 @@ def test_completion_is_where_shells_look(installed, shell, name):
         assert file.read() == run(TOOL, "--completion", shell, cwd=installed.prefix)
 
 
-@pytest.mark.parametrize("page", ["twinlease.1", "libtwinlease.3"])
+@pytest.mark.parametrize("page", ["twinlease.1", "libtwinlease.3", "twinlease-agent.conf.5"])
 def test_man_pages_are_where_man_looks(installed, page):
     path = os.path.join(installed.prefix, "share", "man", f"man{page[-1]}", page)
     with open(path, encoding="utf-8") as file:

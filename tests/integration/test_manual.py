@@ -11,9 +11,10 @@ from cluster import ROOT
 from node import TOOL
 from test_completion import ask, commands, options
 
-PAGES = ["twinlease.1", "libtwinlease.3"]
+PAGES = ["twinlease.1", "libtwinlease.3", "twinlease-agent.conf.5"]
 SECTIONS = {
     "twinlease.1": ["OPTIONS", "EXIT STATUS", "ENVIRONMENT", "FILES", "EXAMPLES", "SEE ALSO"],
+    "twinlease-agent.conf.5": ["SETTINGS", "FILES", "EXAMPLES", "SEE ALSO"],
     "libtwinlease.3": ["RETURN VALUE", "ENVIRONMENT", "FILES", "NOTES", "EXAMPLES", "SEE ALSO"],
 }
 
@@ -95,6 +96,20 @@ def test_every_function_and_code_of_the_library(tmp_path):
     assert len(codes) >= 14
     for name, number in codes:
         assert f" TWINLEASE_{name} ({number}) " in text, name
+
+
+def test_every_setting_of_the_agent(tmp_path):
+    """And what stands in the example is taken."""
+    path = tmp_path / "twinlease-agent.conf.5"
+    path.write_text(ask("--man", "twinlease-agent.conf.5"))
+    text = rendered(path)
+    names = re.findall(r"^  (TWINLEASE_\w+) ", ask("agent", "--help"), re.M)
+    assert len(names) >= 10
+    for name in names:
+        assert f" {name} " in text, name
+    (example,) = re.findall(r"^\.EX\n(.*?)^\.EE$", path.read_text(), re.M | re.S)
+    (tmp_path / "agent.conf").write_text(example)
+    ask("agent", "--config", str(tmp_path / "agent.conf"), "--check")
 
 
 def examples():
