@@ -96,15 +96,18 @@ def installed(tmp_path_factory):
     return Installed(tmp_path_factory.mktemp("prefix"))
 
 
-def readme_block(language, mark=""):
+READMES = ["README.md", "client/README.md"]
+
+
+def readme_block(language, mark="", name="client/README.md"):
     """The first one that has this in it."""
-    blocks = re.findall(rf"^```{language}\n(.*?)^```$", read("client", "README.md"), re.M | re.S)
+    blocks = re.findall(rf"^```{language}\n(.*?)^```$", read(name), re.M | re.S)
     return next(block for block in blocks if mark in block)
 
 
-def readme_commands():
+def readme_commands(name):
     """The indented lines below the example: how it is built, and how it is started."""
-    text = read("client", "README.md")
+    text = read(name)
     found = re.findall(r"^    ((?:cc|TWINLEASE_TOK=).*example.*)$", text, re.M)
     assert len(found) == 2, found
     return found
@@ -121,9 +124,10 @@ def licensed(node, folder):
     }
 
 
+@pytest.mark.parametrize("name", READMES)
 @pytest.mark.parametrize("standard", ["c11", "c17", "c++17"])
-def test_the_example_of_the_readme(installed, shared_node, tmp_path, standard):
-    program = installed.compile(tmp_path, readme_block("c"), standard)
+def test_the_example_of_the_readme(installed, shared_node, tmp_path, standard, name):
+    program = installed.compile(tmp_path, readme_block("c", name=name), standard)
     before = len(shared_node.leases())
     environment = licensed(shared_node, tmp_path)
     run(program, cwd=tmp_path, seconds=REQUEST_SECONDS, **installed.environment, **environment)
@@ -165,12 +169,13 @@ def test_the_example_says_why_not(installed, tmp_path):
     assert done.returncode == 1 and "absent.tok" in done.stderr, done
 
 
-def test_the_commands_of_the_readme(installed, shared_node, tmp_path):
+@pytest.mark.parametrize("name", READMES)
+def test_the_commands_of_the_readme(installed, shared_node, tmp_path, name):
     if setting("TWINLEASE_SANITIZE"):
         pytest.skip("the README builds without sanitizers")
-    (tmp_path / "example.c").write_text(readme_block("c"))
+    (tmp_path / "example.c").write_text(readme_block("c", name=name))
     environment = {**installed.environment, **licensed(shared_node, tmp_path)}
-    for line in readme_commands():
+    for line in readme_commands(name):
         run("sh", "-c", line, cwd=tmp_path, **environment)
 
 

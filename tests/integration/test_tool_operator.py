@@ -179,6 +179,14 @@ def documented_codes():
     return {int(number) for number in re.findall(r"^ +(\d+)  \S", listed, re.M)}
 
 
+def test_the_readme_lists_them():
+    with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
+        section = file.read().split("### Exit codes")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (\d+) \| (?:`\w+` )?\| (.+) \|$", section, re.M)
+    shown = subprocess.run([TOOL, "--help"], text=True, capture_output=True, check=True).stdout
+    assert rows == re.findall(r"^ +(\d+)  (.+)$", shown.split("Exit codes:")[1], re.M)
+
+
 def ends(tool, code, *arguments, **more):
     tool.run(*arguments, code=code, **more)
     return code
