@@ -56,7 +56,7 @@ static void append_lease(const struct fake_licences *l, const char *lease_ref, c
                "\"renew_after\":%.3f,\"home\":\"10000000-0000-4000-8000-0000000000cc\","
                "\"lease_token\":\"token-of-%s\",\"entitlement\":\"an.entitlement.text\"}",
                lease_ref, count, created, expires, l->lease_lives,
-               l->renew_after ? l->renew_after : l->lease_lives / 4, lease_ref);
+               l->renew_after > 0 ? l->renew_after : l->lease_lives / 4, lease_ref);
 }
 
 static void append_sync(const struct fake_licences *l, struct buf *out)
