@@ -124,7 +124,7 @@ base_packages() {
 # No registry is needed: mmdebstrap unpacks packages of the release that the tool was built on. No
 # maintainer script is run, which is enough to run programs, and takes seconds instead of a minute.
 base_make() {
-    local list log release folder=$example_root/build/containers
+    local list log release folder=$example_root/build/${base_folder:-containers}
     list="base-files dash coreutils $(base_packages)"
     # shellcheck source=/dev/null
     release=$(. /etc/os-release && echo "$VERSION_CODENAME")
