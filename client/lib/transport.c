@@ -400,10 +400,11 @@ static enum twinlease_code explain(const struct exchange *x, const struct http_r
                          "%s cannot be reached by TLS (%s); check that a node listens there",
                          request->base, why);
     case CURLE_OPERATION_TIMEDOUT:
-        return fault_set(error, TWINLEASE_NO_NODE, "%s does not answer in time (%s)", request->base,
-                         why);
+        return fault_set(error, TWINLEASE_NO_NODE,
+                         "%s does not answer in time (%s): is it running?", request->base, why);
     default:
-        return fault_set(error, TWINLEASE_NO_NODE, "%s cannot be reached (%s)", request->base, why);
+        return fault_set(error, TWINLEASE_NO_NODE, "%s cannot be reached (%s): is it running?",
+                         request->base, why);
     }
 }
 
