@@ -80,3 +80,26 @@ def test_a_program_that_is_told_to_end(tool):
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_SECONDS) == 128 + signal.SIGTERM
     assert tool.node.leases(state="active") == []
+
+
+def test_a_machine_with_an_agent(tool):
+    tool.environment.update(
+        TWINLEASE_FEATURES="render",
+        TWINLEASE_STATUS_FILE=str(tool.folder / "agent.json"),
+        TWINLEASE_PROOF_DIR=str(tool.folder),
+    )
+    in_the_end(tool, "agent", "--check")
+    with subprocess.Popen(
+        [TOOL, "agent"], cwd=tool.folder, env=tool.environment, stderr=subprocess.DEVNULL
+    ) as process:
+        wait_until(
+            (tool.folder / "render.lease.json").exists, PATIENCE_SECONDS, "the agent has a seat"
+        )
+        in_the_end(
+            tool, "verify", "--lease", "render.lease.json",
+            "--publisher-key", "Example Software.pem",
+        )  # fmt: skip
+        assert "render" in in_the_end(tool, "agent", "status", "--wait", "60")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_SECONDS) == OK
+    assert tool.node.leases(state="active") == []
