@@ -251,8 +251,9 @@ def test_it_stands_still_for_longer_than_its_lease(service):
 
 
 def test_it_stands_still_until_the_watchdog_acts(service):
-    """With shorter times, for the test not to wait for a minute."""
-    service.drop_in("WatchdogSec=2", "RestartSec=1")
+    """With a shorter WatchdogSec=, for the test not to wait for a minute. RestartSec=5 is longer than
+    the lease: one that is still good would be found again."""
+    service.drop_in("WatchdogSec=2")
     service.settings(LEASE_SECONDS=3)
     first = service.start()
     service.wait_renewals(2)
