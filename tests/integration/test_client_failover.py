@@ -127,7 +127,11 @@ def test_a_lost_lease_is_told(script):
 # ---- bad input -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arguments", [["--clients", "0"], ["--seconds", "0"], ["--nonsense"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--clients", "0"], ["--clients", "10001"], ["--seconds", "2.9"], ["--think-ms", "0"],
+     ["--think-ms", "801"], ["--nonsense"]],
+)
 def test_wrong_arguments(arguments):
     done = client_failover(*arguments)
     assert done.returncode == 2
