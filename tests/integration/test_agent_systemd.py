@@ -210,7 +210,7 @@ def test_it_is_reloaded(service):
 
 
 def test_it_is_restarted_and_keeps(service):
-    service.settings(ON_STOP="keep")
+    service.settings(ON_STOP="keep", LEASE_SECONDS=30)
     first = service.start()
     service.ctl("restart")
     service.wait_journal("License found again: render, 1 seat, until ")
@@ -251,8 +251,8 @@ def test_it_stands_still_for_longer_than_its_lease(service):
 
 
 def test_it_stands_still_until_the_watchdog_acts(service):
-    """With a shorter WatchdogSec=, for the test not to wait for a minute. RestartSec=5 is longer than
-    the lease: one that is still good would be found again."""
+    """With a shorter WatchdogSec=, for the test not to wait for a minute. RestartSec=5 is longer
+    than the lease: one that is still good would be found again."""
     service.drop_in("WatchdogSec=2")
     service.settings(LEASE_SECONDS=3)
     first = service.start()
@@ -275,7 +275,6 @@ def test_the_wall_clock_steps(service, tmp_path):
     service.system.copy_in(clock.environment["LD_PRELOAD"], CLOCK_FOLDER)
     service.system.write(inside["WALL_CLOCK_OFFSET"], "0\n")
     service.drop_in(*(f"Environment={name}={value}" for name, value in inside.items()))
-    service.settings(LEASE_SECONDS=3)
     first = service.start()
     for step in (3600, -1800, 86400, 0):
         service.system.write(inside["WALL_CLOCK_OFFSET"], f"{step}\n")
