@@ -150,7 +150,8 @@ struct twinlease_options {
                                         token that another key signed is refused */
     unsigned flags;                  /* TWINLEASE_STATE_REQUIRED */
     unsigned connect_ms;             /* to wait for one node to accept. 0: 1000 */
-    unsigned attempt_ms;  /* to wait for one node's answer while another is left to ask. 0: 1500 */
+    unsigned attempt_ms;  /* to wait for one node while another is left to ask, and at most half of
+                             the time that is left. 0: 1500 */
     unsigned deadline_ms; /* to wait for a whole call. 0: 10000 */
     twinlease_warning_fn warning; /* NULL: warnings are dropped */
     void *warning_context;

@@ -26,7 +26,9 @@ static int64_t least(int64_t a, int64_t b)
 int64_t walk_budget_ms(const struct walk_step *step)
 {
     must(step->left_ms > 0 && step->attempt_ms > 0);
-    int64_t attempt_ms = least(step->attempt_ms, step->left_ms);
+    /* However short the call is to be, the next one has its time, too. */
+    int64_t share_ms = step->last ? step->left_ms : (step->left_ms + 1) / 2;
+    int64_t attempt_ms = least(step->attempt_ms, share_ms);
 
     if (step->silent)
         return step->answered ? least(WALK_GLANCE_MS, attempt_ms) : attempt_ms;

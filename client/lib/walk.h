@@ -1,10 +1,10 @@
 /* Which node is asked, for how long, and how soon again: the policy alone. Pure.
  *
  * A walk asks the nodes of a client token one after the other until one's answer stands. Each gets
- * attempt_ms while another is left to ask, so that a node that accepts and says nothing costs no
- * more than that, once: it is not asked first for a while, and not for long while another answers.
- * The last one, if nobody has answered, gets all the time there is: a slow answer is better than
- * none. */
+ * attempt_ms while another is left to ask, and at most half of the time, so that a node that
+ * accepts and says nothing costs no more than that, once: it is not asked first for a while, and
+ * not for long while another answers. The last one, if nobody has answered, gets all the time there
+ * is: a slow answer is better than none. */
 #pragma once
 
 #include <stdbool.h>

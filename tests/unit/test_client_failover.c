@@ -46,7 +46,10 @@ static void budget_depends_on_the_others(void **state)
         int64_t budget_ms;
     } cases[] = {
         { { .attempt_ms = 2000, .left_ms = 10000 }, 2000 },
-        { { .attempt_ms = 2000, .left_ms = 700 }, 700 },
+        { { .attempt_ms = 2000, .left_ms = 700 }, 350 },
+        { { .attempt_ms = 2000, .left_ms = 3999 }, 2000 },
+        { { .attempt_ms = 2000, .left_ms = 1 }, 1 },
+        { { .attempt_ms = 2000, .left_ms = 700, .last = true }, 700 },
         { { .attempt_ms = 2000, .left_ms = 10000, .last = true }, 10000 },
         { { .attempt_ms = 2000, .left_ms = 10000, .last = true, .answered = true }, 2000 },
         { { .attempt_ms = 2000, .left_ms = 10000, .silent = true }, 2000 },
