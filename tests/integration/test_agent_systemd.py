@@ -40,10 +40,12 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory):
-    made = System(tmp_path_factory.mktemp("system"))
-    yield made
-    made.close()
+def system():
+    """In a folder with a short name, as that of containerd's sockets must not be over 104 bytes."""
+    with tempfile.TemporaryDirectory(prefix="twinlease-", dir="/var/tmp") as folder:
+        made = System(folder)
+        yield made
+        made.close()
 
 
 class Service:
