@@ -4,6 +4,7 @@ standard library is imported, so this is what a user's program is."""
 
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -33,6 +34,8 @@ def reply(code, names):
 
 
 def main():
+    # Tests that run in the background have Control-C ignored, and so would this program.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     names = {"twinlease": twinlease, "threading": threading, "time": time, "os": os, "changes": []}
     for line in sys.stdin:
         print(json.dumps(reply(json.loads(line), names), default=str), file=REPLIES, flush=True)
