@@ -1,6 +1,7 @@
 """A client and a pair of which one node dies, freezes or comes back; and waiting for a seat. Each
 command is a machine that has just been started: it has to find out everything anew."""
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -56,16 +57,21 @@ def round_of_calls(machine, state):
     )
 
 
+@contextlib.contextmanager
 def start(machine, *arguments, state="state"):
-    """A process that is told of by its first line on standard error."""
-    return subprocess.Popen(
+    """A process that is told of by its first line on standard error, and does not outlast this."""
+    with subprocess.Popen(
         [TOOL, *arguments, "--json"],
         cwd=machine.folder,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**machine.environment, "TWINLEASE_STATE": str(machine.folder / state)},
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def active(node):
