@@ -179,16 +179,22 @@ static void set_aside(struct state *s, const char *path, const char *why)
         state_warn(s, "%s cannot be used (%s)", path, why);
 }
 
+static bool absent(const char *path)
+{
+    return access(path, F_OK) != 0 && (errno == ENOENT || errno == ENOTDIR);
+}
+
 /* False: not there, or (with a warning) not readable. */
 static bool read_state(struct state *s, const char *path, struct buf *out)
 {
     struct diag diag;
 
-    if (access(path, F_OK) != 0 && (errno == ENOENT || errno == ENOTDIR))
+    if (absent(path))
         return false;
     if (file_read(path, FILE_PUBLIC, out, &diag) == ERR_OK)
         return true;
-    state_warn(s, "%s", diag.text);
+    if (!absent(path)) /* else another program has removed it just now */
+        state_warn(s, "%s", diag.text);
     return false;
 }
 
