@@ -9,34 +9,13 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/json.h"
-
-static void add_text(struct json_object *object, const char *name, const char *text)
-{
-    json_object_object_add(object, name, json_object_new_string(text));
-}
-
-static void add_instant(struct json_object *object, const char *name, int64_t ms)
-{
-    char text[RFC3339_SIZE];
-
-    rfc3339_format(ms, text);
-    add_text(object, name, text);
-}
+#include "document.h"
 
 char *proof_text(const struct twinlease_lease *lease, const char *instance_jwks)
 {
     AUTO(json_object_put) struct json_object *document = json_object_new_object();
 
-    add_text(document, "lease_ref", twinlease_lease_ref(lease));
-    add_text(document, "origin_ref", twinlease_lease_origin_ref(lease));
-    add_text(document, "scope_ref", twinlease_lease_scope_ref(lease));
-    add_text(document, "feature", twinlease_lease_feature(lease));
-    json_object_object_add(document, "count", json_object_new_int64(twinlease_lease_count(lease)));
-    add_text(document, "home", twinlease_lease_home(lease));
-    add_instant(document, "created", twinlease_lease_created_ms(lease));
-    add_instant(document, "expires", twinlease_lease_expires_ms(lease));
-    add_text(document, "lease_token", twinlease_lease_token(lease));
-    add_text(document, "entitlement", twinlease_lease_entitlement(lease));
+    put_lease(document, lease);
     json_object_object_add(document, "jwks", json_tokener_parse(instance_jwks));
     const char *text = json_object_to_json_string_ext(document, JSON_C_TO_STRING_PRETTY |
                                                                     JSON_C_TO_STRING_NOSLASHESCAPE);

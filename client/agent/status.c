@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "document.h"
 #include "fault.h"
 
 #define FORMAT       1
@@ -31,40 +32,22 @@ void boot_id_read(char out[BOOT_ID_TEXT_SIZE])
 
 /* ---- writing ----------------------------------------------------------------------------- */
 
-static void add_text(struct json_object *object, const char *name, const char *text)
-{
-    json_object_object_add(object, name, json_object_new_string(text));
-}
-
-static void add_int(struct json_object *object, const char *name, int64_t value)
-{
-    json_object_object_add(object, name, json_object_new_int64(value));
-}
-
-static void add_instant(struct json_object *object, const char *name, int64_t ms)
-{
-    char text[RFC3339_SIZE];
-
-    rfc3339_format(ms, text);
-    add_text(object, name, text);
-}
-
 static void add_lease(struct json_object *one, const struct agent_feature *feature)
 {
-    add_text(one, "lease_ref", feature->lease_ref);
-    add_text(one, "home", feature->home);
-    add_instant(one, "acquired", feature->acquired_ms);
-    add_instant(one, "expires", feature->expires_ms);
-    add_int(one, "ends_boot_ms", feature->ends.ms);
+    put_text(one, "lease_ref", feature->lease_ref);
+    put_text(one, "home", feature->home);
+    put_instant(one, "acquired", feature->acquired_ms);
+    put_instant(one, "expires", feature->expires_ms);
+    put_int(one, "ends_boot_ms", feature->ends.ms);
 }
 
 static void add_error(struct json_object *one, const struct agent_feature *feature)
 {
     struct json_object *error = json_object_new_object();
 
-    add_text(error, "code", twinlease_code_name(feature->code));
-    add_int(error, "exit_code", feature->code);
-    add_text(error, "message", feature->message);
+    put_text(error, "code", twinlease_code_name(feature->code));
+    put_int(error, "exit_code", feature->code);
+    put_text(error, "message", feature->message);
     json_object_object_add(one, "error", error);
 }
 
@@ -72,15 +55,15 @@ static struct json_object *feature_document(const struct agent_feature *feature,
 {
     struct json_object *one = json_object_new_object();
 
-    add_text(one, "feature", feature->wanted.feature);
-    add_int(one, "count", feature->wanted.count);
+    put_text(one, "feature", feature->wanted.feature);
+    put_int(one, "count", feature->wanted.count);
     if (*feature->scope_ref)
-        add_text(one, "scope_ref", feature->scope_ref);
+        put_text(one, "scope_ref", feature->scope_ref);
     json_object_object_add(one, "held", json_object_new_boolean(feature->held));
     if (feature->held)
         add_lease(one, feature);
     if (feature->next_try_ms >= 0)
-        add_instant(one, "next_try", now.ms + feature->next_try_ms);
+        put_instant(one, "next_try", now.ms + feature->next_try_ms);
     if (feature->code != TWINLEASE_OK)
         add_error(one, feature);
     return one;
@@ -91,13 +74,13 @@ void agent_status_write(const struct agent_status *status, struct wall now, stru
     AUTO(json_object_put) struct json_object *document = json_object_new_object();
     struct json_object *list = json_object_new_array();
 
-    add_int(document, "format", FORMAT);
-    add_text(document, "agent_version", twinlease_version());
-    add_int(document, "pid", status->pid);
-    add_text(document, "instance_ref", status->instance_ref);
-    add_instant(document, "written", now.ms);
-    add_text(document, "boot_id", status->boot_id);
-    add_int(document, "written_boot_ms", status->written.ms);
+    put_int(document, "format", FORMAT);
+    put_text(document, "agent_version", twinlease_version());
+    put_int(document, "pid", status->pid);
+    put_text(document, "instance_ref", status->instance_ref);
+    put_instant(document, "written", now.ms);
+    put_text(document, "boot_id", status->boot_id);
+    put_int(document, "written_boot_ms", status->written.ms);
     for (size_t i = 0; i < status->feature_count; i++)
         json_object_array_add(list, feature_document(&status->features[i], now));
     json_object_object_add(document, "feature_list", list);

@@ -80,8 +80,6 @@ static enum twinlease_code read_wish(const char *feature,
     return TWINLEASE_OK;
 }
 
-/* ---- references -------------------------------------------------------------------------- */
-
 enum twinlease_code leasing_check(const char *feature,
                                   const struct twinlease_acquire_options *options,
                                   struct twinlease_error *error)
@@ -90,6 +88,8 @@ enum twinlease_code leasing_check(const char *feature,
 
     return read_wish(feature, options, &ignored, error);
 }
+
+/* ---- references -------------------------------------------------------------------------- */
 
 static bool fits(const struct twinlease_lease *lease, const struct wish *wish)
 {

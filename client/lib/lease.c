@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "document.h"
 #include "files.h"
 #include "instant.h"
 #include "state.h"
@@ -97,16 +98,6 @@ void lease_end(struct twinlease_lease *lease)
 
 /* ---- the file ---------------------------------------------------------------------------- */
 
-static void add_text(struct json_object *object, const char *name, const char *text)
-{
-    json_object_object_add(object, name, json_object_new_string(text));
-}
-
-static void add_int(struct json_object *object, const char *name, int64_t value)
-{
-    json_object_object_add(object, name, json_object_new_int64(value));
-}
-
 static void add_uuid(struct json_object *object, const char *name, const struct uuid *uuid)
 {
     char text[UUID_TEXT_SIZE];
@@ -114,15 +105,7 @@ static void add_uuid(struct json_object *object, const char *name, const struct 
     if (uuid_is_nil(uuid))
         return;
     uuid_format(uuid, text);
-    add_text(object, name, text);
-}
-
-static void add_instant(struct json_object *object, const char *name, int64_t ms)
-{
-    char text[RFC3339_SIZE];
-
-    rfc3339_format(ms, text);
-    add_text(object, name, text);
+    put_text(object, name, text);
 }
 
 static void add_grant(struct json_object *object, const struct twinlease_lease *lease,
@@ -130,14 +113,14 @@ static void add_grant(struct json_object *object, const struct twinlease_lease *
 {
     add_uuid(object, "scope_ref", &lease->scope_ref);
     add_uuid(object, "home", &lease->home);
-    add_instant(object, "created", lease->created_ms);
-    add_instant(object, "expires", lease->expires_ms);
-    add_text(object, "lease_token", lease->token);
-    add_text(object, "entitlement", lease->entitlement);
+    put_instant(object, "created", lease->created_ms);
+    put_instant(object, "expires", lease->expires_ms);
+    put_text(object, "lease_token", lease->token);
+    put_text(object, "entitlement", lease->entitlement);
     json_object_object_add(object, "jwks", json_tokener_parse(jwks));
-    add_text(object, "boot_id", lease->boot_id);
-    add_int(object, "ends_boot_ms", lease->ends.ms);
-    add_int(object, "renew_boot_ms", lease->renew.ms);
+    put_text(object, "boot_id", lease->boot_id);
+    put_int(object, "ends_boot_ms", lease->ends.ms);
+    put_int(object, "renew_boot_ms", lease->renew.ms);
 }
 
 void lease_write(const struct twinlease_lease *lease, const char *jwks, struct buf *out)
@@ -145,14 +128,14 @@ void lease_write(const struct twinlease_lease *lease, const char *jwks, struct b
     AUTO(json_object_put) struct json_object *object = json_object_new_object();
 
     must(object);
-    add_int(object, "format", FORMAT);
+    put_int(object, "format", FORMAT);
     add_uuid(object, "lease_ref", &lease->lease_ref);
     add_uuid(object, "origin_ref", &lease->origin_ref);
-    add_text(object, "feature", lease->feature);
+    put_text(object, "feature", lease->feature);
     add_uuid(object, "asked_scope", &lease->asked_scope);
-    add_int(object, "count", lease->count);
-    add_int(object, "duration_seconds", lease->duration_seconds);
-    add_instant(object, "drawn", lease->drawn_ms);
+    put_int(object, "count", lease->count);
+    put_int(object, "duration_seconds", lease->duration_seconds);
+    put_instant(object, "drawn", lease->drawn_ms);
     json_object_object_add(object, "granted", json_object_new_boolean(lease->granted));
     if (lease->granted)
         add_grant(object, lease, jwks);

@@ -54,18 +54,9 @@ static struct json_object *lease_document(const struct twinlease_lease *lease)
 {
     struct json_object *document = json_object_new_object();
 
-    put_text(document, "lease_ref", twinlease_lease_ref(lease));
-    put_text(document, "origin_ref", twinlease_lease_origin_ref(lease));
-    put_text(document, "scope_ref", twinlease_lease_scope_ref(lease));
-    put_text(document, "feature", twinlease_lease_feature(lease));
-    put_int(document, "count", twinlease_lease_count(lease));
-    put_text(document, "home", twinlease_lease_home(lease));
-    put_instant(document, "created", twinlease_lease_created_ms(lease));
-    put_instant(document, "expires", twinlease_lease_expires_ms(lease));
+    put_lease(document, lease);
     put_seconds(document, "expires_in", twinlease_lease_expires_in_ms(lease));
     put_seconds(document, "renew_after", twinlease_lease_renew_in_ms(lease));
-    put_text(document, "lease_token", twinlease_lease_token(lease));
-    put_text(document, "entitlement", twinlease_lease_entitlement(lease));
     return document;
 }
 

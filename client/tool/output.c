@@ -153,37 +153,6 @@ bool output_flush(void)
 
 /* ---- members ----------------------------------------------------------------------------- */
 
-void put_text(struct json_object *object, const char *name, const char *text)
-{
-    json_object_object_add(object, name, json_object_new_string(text));
-}
-
-void put_int(struct json_object *object, const char *name, int64_t value)
-{
-    json_object_object_add(object, name, json_object_new_int64(value));
-}
-
-void put_bool(struct json_object *object, const char *name, bool value)
-{
-    json_object_object_add(object, name, json_object_new_boolean(value));
-}
-
-void put_instant(struct json_object *object, const char *name, int64_t ms)
-{
-    char text[RFC3339_SIZE];
-
-    rfc3339_format(ms, text);
-    put_text(object, name, text);
-}
-
-void put_seconds(struct json_object *object, const char *name, int64_t ms)
-{
-    char text[32];
-
-    snprintf(text, sizeof text, "%jd.%03d", (intmax_t)(ms / 1000), (int)(ms % 1000));
-    json_object_object_add(object, name, json_object_new_double_s((double)ms / 1000, text));
-}
-
 static struct json_object *find_member(struct json_object *object, const char *path,
                                        enum json_type type)
 {

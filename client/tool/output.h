@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/clock.h"
+#include "document.h"
 #include "fault.h"
 
 struct output {
@@ -42,13 +43,6 @@ void output_error(struct output *out, const struct twinlease_error *error);
 void output_warning(void *context, const char *sentence);
 /* Everything written; false if it could not be (a full disk, a closed pipe). */
 bool output_flush(void) MUST_USE;
-
-/* Members of documents. */
-void put_text(struct json_object *object, const char *name, const char *text);
-void put_int(struct json_object *object, const char *name, int64_t value);
-void put_bool(struct json_object *object, const char *name, bool value);
-void put_instant(struct json_object *object, const char *name, int64_t ms);
-void put_seconds(struct json_object *object, const char *name, int64_t ms);
 
 /* Members of a document that a node sent: "" and 0 if they are not there or of another type. path:
  * names with dots between. */
